@@ -1,0 +1,5 @@
+"""medssl: medical image segmentation when labels are scarce."""
+
+from importlib.metadata import version
+
+__version__ = version("medssl")

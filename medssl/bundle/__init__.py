@@ -1,0 +1,1 @@
+"""Floor 4: resolve, trust, run, adapt and verify MONAI bundles."""

@@ -1,0 +1,55 @@
+"""The command line: one file for each verb, errors shown without a traceback, exit codes of core."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from medssl.core import exit_codes
+from medssl.core.errors import MedsslError
+
+app = typer.Typer(
+    name="medssl",
+    help="From a handful of labelled scans and a pile of unlabelled ones to a MONAI bundle that a hospital can run.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command(name="version")
+def version() -> None:
+    """Print the versions that decide a result."""
+    from medssl.core.provenance import package_versions
+
+    for package, installed in package_versions().items():
+        typer.echo(f"{package} {installed}")
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; used by `main`, the demo and the tests.
+
+    Args:
+        arguments: What follows `medssl` on the command line.
+    """
+    try:
+        code = app(arguments, standalone_mode=False)
+    except MedsslError as error:
+        typer.echo(f"error: {error}", err=True)
+        return exit_codes.USAGE
+    except typer.TyperException as error:
+        # TyperException is the public base; the usage errors below it know how to show themselves
+        getattr(error, "show", lambda: typer.echo(f"error: {error}", err=True))()
+        return exit_codes.USAGE
+    except (typer.Abort, KeyboardInterrupt):
+        return exit_codes.STOPPED
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    return code if isinstance(code, int) else exit_codes.OK
+
+
+def main() -> None:
+    """Entry point of the `medssl` script."""
+    sys.exit(run(sys.argv[1:]))

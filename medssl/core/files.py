@@ -1,0 +1,133 @@
+"""Files that appear whole or not at all, hashes, and paths that never leave their root."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medssl.core.errors import ManifestError
+
+_TEMPORARY_PREFIX = ".tmp-"
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; rename it to `target` when the block ends well.
+
+    The temporary name keeps every suffix (".nii.gz" stays ".nii.gz"), so savers that look at it work.
+    The file is flushed to disk before the rename; after an error it is removed and `target` is untouched.
+
+    Args:
+        target: Final path; its folder is created if needed.
+
+    Yields:
+        The path to write to.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(target)
+        _sync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        # Some network file systems refuse fsync on folders; the rename itself is still atomic there.
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(target: Path, content: bytes) -> None:
+    """Write `content` to `target`, whole or not at all."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(target: Path, content: str) -> None:
+    """Write UTF-8 text to `target`, whole or not at all."""
+    write_bytes(target, content.encode("utf-8"))
+
+
+def write_json(target: Path, content: Any, *, indent: int = 4) -> None:
+    """Write `content` as JSON to `target`, whole or not at all; NaN and infinities are refused."""
+    write_text(target, json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sweep_leftovers(folder: Path) -> int:
+    """Remove temporary files that a killed process left below `folder`; return how many there were.
+
+    Files of a process that still runs are left alone.
+    """
+    leftovers = [path for path in Path(folder).rglob(f"{_TEMPORARY_PREFIX}*") if not _writer_lives(path)]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def _writer_lives(path: Path) -> bool:
+    pid = path.name.removeprefix(_TEMPORARY_PREFIX).split("-", 1)[0]
+    if not pid.isdigit():
+        return True  # not a name of ours
+    if int(pid) == os.getpid():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_json(content: Any) -> str:
+    """Return the SHA-256 of JSON content, independent of key order and white space."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+
+def inside_root(root: Path, relative: str) -> Path:
+    """Join `relative` to `root` and refuse a path that would leave it.
+
+    Links are followed by the file system later on; what counts here is the written path.
+
+    Args:
+        root: Folder that must contain the result.
+        relative: Path relative to `root`.
+
+    Returns:
+        The joined path, with ".." resolved lexically.
+
+    Raises:
+        ManifestError: If `relative` is absolute or climbs out of `root`.
+    """
+    base = Path(os.path.abspath(root))  # noqa: PTH100  (resolve() would follow links)
+    joined = Path(os.path.normpath(base / relative))
+    if Path(relative).is_absolute() or not joined.is_relative_to(base):
+        message = (
+            f"path {relative!r} leaves the data root {base}. Expected a path relative to that folder. "
+            "Correct the path, or choose a higher folder with --data-root."
+        )
+        raise ManifestError(message)
+    return joined

@@ -1,0 +1,221 @@
+"""The manifest: which images, labels and patients a dataset has, and which part each case belongs to.
+
+The format is the datalist JSON of the Medical Segmentation Decathlon (what
+`monai.data.load_decathlon_datalist` reads), made strict.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from medssl.core.errors import ManifestError
+from medssl.core.files import inside_root, sha256_json, write_json
+from medssl.core.suggest import did_you_mean
+
+Part = Literal["training", "unlabeled", "validation", "test"]
+PARTS: tuple[Part, ...] = ("training", "unlabeled", "validation", "test")
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+_Images = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Case(_Strict):
+    """One study: its image files (one per channel), and what is known about it.
+
+    Attributes:
+        image: Paths relative to the data root, one for each channel.
+        label: Path of the label map, or None.
+        class_: Class of the whole case (`class` in JSON), or None.
+        id: Unique name of the case; names its outputs.
+        patient: Who it is; groups splits and intervals and never reaches an output.
+        site: Where it was acquired.
+        fold: Validation fold, 0 to K - 1, or None.
+        sha256: Hash of the first image file, or None.
+    """
+
+    image: _Images
+    label: str | None = None
+    class_: int | str | None = Field(default=None, alias="class")
+    id: str = Field(min_length=1, pattern=r"^[^/\\\x00-\x1f]+$")
+    patient: str | None = None
+    site: str | None = None
+    fold: int | None = Field(default=None, ge=0)
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+    @field_validator("id")
+    @classmethod
+    def _id_is_a_file_name(cls, value: str) -> str:
+        if value in {".", ".."} or value.startswith("."):
+            message = f"id {value!r} cannot name a file; ids must not begin with a dot"
+            raise ValueError(message)
+        return value
+
+    @property
+    def group(self) -> str:
+        """The unit that splits and intervals must not tear apart: the patient, or else the case itself."""
+        return self.patient if self.patient is not None else self.id
+
+
+class Reduction(_Strict):
+    """Where the audit of a redundancy reduction lies, and its hash."""
+
+    file: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Manifest(_Strict):
+    """A dataset. `labels` maps label values (as strings, "0" is background) to names."""
+
+    name: str
+    description: str | None = None
+    licence: str | None = None
+    modality: str
+    labels: dict[str, str]
+    training: tuple[Case, ...] = ()
+    unlabeled: tuple[Case, ...] = ()
+    validation: tuple[Case, ...] = ()
+    test: tuple[Case, ...] = ()
+    reduction: Reduction | None = None
+
+    @model_validator(mode="after")
+    def _labels_and_ids_are_sound(self) -> Manifest:
+        for value in self.labels:
+            if not value.isdigit() or int(value) > 65535:
+                message = f"label value {value!r} is not a whole number from 0 to 65535"
+                raise ValueError(message)
+        names = [name.casefold() for name in self.labels.values()]
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+        if repeated:
+            message = f"label names must differ; repeated: {', '.join(repeated)}"
+            raise ValueError(message)
+        ids = Counter(case.id for _, case in self.cases())
+        twice = sorted(case_id for case_id, count in ids.items() if count > 1)
+        if twice:
+            message = f"case ids must be unique; repeated: {', '.join(twice[:5])}"
+            raise ValueError(message)
+        return self
+
+    def cases(self) -> Iterator[tuple[Part, Case]]:
+        """Yield (part, case) for every case, in the order of the file."""
+        for part in PARTS:
+            for case in self.part(part):
+                yield part, case
+
+    def part(self, part: Part) -> tuple[Case, ...]:
+        """Return the cases of one part."""
+        cases: tuple[Case, ...] = getattr(self, part)
+        return cases
+
+    def label_values(self) -> list[int]:
+        """Return the label values in ascending order."""
+        return sorted(int(value) for value in self.labels)
+
+    def channels(self) -> int:
+        """Return the number of channels, the same for all cases.
+
+        Raises:
+            ManifestError: If cases list different numbers of image files, or there are none.
+        """
+        counts = {len(case.image) for _, case in self.cases()}
+        if len(counts) != 1:
+            message = f"expected one number of image files in all cases, found {sorted(counts)}."
+            raise ManifestError(f"manifest {self.name!r}: {message} Complete the cases that lack a channel.")
+        return counts.pop()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as plain JSON values; single-channel images are plain strings."""
+        content = self.model_dump(by_alias=True, exclude_none=True, mode="json")
+        for part in PARTS:
+            for case in content[part]:
+                if len(case["image"]) == 1:
+                    case["image"] = case["image"][0]
+        return content
+
+    def sha256(self) -> str:
+        """Return the hash of the content, independent of formatting."""
+        return sha256_json(self.to_json())
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Read and validate a manifest.
+
+    Args:
+        path: JSON file.
+
+    Raises:
+        ManifestError: If the file is missing, is no JSON or breaks the schema; every problem is listed.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        message = f"{path}: no such manifest. Make one with: medssl import FOLDER --out {path}"
+        raise ManifestError(message) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        message = f"{path}: expected a manifest in JSON, found something unreadable ({error}). Check the file."
+        raise ManifestError(message) from error
+    if not isinstance(content, dict):
+        found = type(content).__name__
+        message = f"{path}: expected a JSON object with name, modality, labels and cases, found a {found}."
+        raise ManifestError(message)
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        raise ManifestError(_explain(path, error)) from error
+
+
+def save_manifest(path: Path, manifest: Manifest) -> None:
+    """Write a manifest, whole or not at all."""
+    write_json(Path(path), manifest.to_json())
+
+
+def resolve_image(root: Path, case: Case) -> tuple[Path, ...]:
+    """Return the paths of a case's image files below `root`.
+
+    Raises:
+        ManifestError: If a path leaves `root`.
+    """
+    return tuple(_resolve(root, case, path) for path in case.image)
+
+
+def resolve_label(root: Path, case: Case) -> Path | None:
+    """Return the path of a case's label map below `root`, or None if it has none.
+
+    Raises:
+        ManifestError: If the path leaves `root`.
+    """
+    return None if case.label is None else _resolve(root, case, case.label)
+
+
+def _resolve(root: Path, case: Case, path: str) -> Path:
+    try:
+        return inside_root(root, path)
+    except ManifestError as error:
+        message = f"case {case.id}: {error}"
+        raise ManifestError(message) from error
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    known = [*Manifest.model_fields, *Case.model_fields, "class"]
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(step) for step in problem["loc"]) or "manifest"
+        text = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            text = f"unknown key.{did_you_mean(str(problem['loc'][-1]), known)}"
+        lines.append(f"  {where}: {text}")
+    return f"{path}: not a valid manifest ({len(lines)} problems):\n" + "\n".join(lines)

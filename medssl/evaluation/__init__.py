@@ -1,0 +1,1 @@
+"""Floor 2: scores of cases, their policy for empty structures, and intervals."""

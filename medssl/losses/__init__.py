@@ -1,0 +1,1 @@
+"""Floor 1: losses as pure tensor functions with a thin module on top."""

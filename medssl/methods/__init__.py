@@ -1,0 +1,1 @@
+"""Floor 3: one room for each method."""

@@ -1,0 +1,1 @@
+"""The supervised baseline: labelled data only."""

@@ -1,0 +1,1 @@
+"""Floor 1: metrics on arrays, without input or output."""

@@ -1,0 +1,1 @@
+"""Floor 1: networks and the transfer of weights between them."""

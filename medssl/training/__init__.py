@@ -1,0 +1,1 @@
+"""Floor 2: the Step protocol, optimisation, resumable checkpoints, loaders and handlers on MONAI's trainer."""
