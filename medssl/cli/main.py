@@ -40,8 +40,9 @@ def run(arguments: list[str]) -> int:
         typer.echo(f"error: {error}", err=True)
         return exit_codes.USAGE
     except typer.TyperException as error:
-        # TyperException is the public base; the usage errors below it know how to show themselves
-        getattr(error, "show", lambda: typer.echo(f"error: {error}", err=True))()
+        # TyperException is the public base; only the usage errors below it show themselves, with usage and hint
+        show = getattr(error, "show", None)
+        typer.echo(f"error: {error}", err=True) if show is None else show()
         return exit_codes.USAGE
     except (typer.Abort, KeyboardInterrupt):
         return exit_codes.STOPPED

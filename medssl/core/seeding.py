@@ -33,6 +33,7 @@ def capture_random_state() -> RandomState:
     """Return the state of all global generators as tensors and plain values, loadable with weights_only."""
     python_version, python_words, python_gauss = random.getstate()
     name, words, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    key_words = torch.from_numpy(np.asarray(words).astype(np.int64))
     return {
         "python": [python_version, list(python_words), python_gauss],
         "numpy": [
