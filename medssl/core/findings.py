@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from medssl.core.errors import MedsslError
+
 Severity = Literal["error", "warning", "info"]
 
 
@@ -37,3 +39,22 @@ class Finding:
 def has_errors(findings: Iterable[Finding]) -> bool:
     """Tell whether any finding has severity "error"."""
     return any(finding.severity == "error" for finding in findings)
+
+
+def finding_from(
+    error: BaseException, *, case: str | None = None, where: str | None = None, severity: Severity = "error"
+) -> Finding:
+    """Turn an exception into a finding, so that one bad case does not stop the others.
+
+    Args:
+        error: A `MedsslError`, whose code, text and fix are taken over, or any other exception (code "unexpected").
+        case: Case id.
+        where: File, or configuration id, that the finding is about.
+        severity: How bad it is.
+    """
+    if isinstance(error, MedsslError):
+        code, text, fix = error.code, error.text, error.fix or "Correct what the text names."
+    else:
+        code, text = "unexpected", f"expected no other failure, found {type(error).__name__}: {error}"
+        fix = "Look at the file; if it is sound, report this as a defect of medssl."
+    return Finding(code=code, severity=severity, text=text, fix=fix, case=case, where=where)
