@@ -38,7 +38,7 @@ def capture_random_state() -> RandomState:
         "python": [python_version, list(python_words), python_gauss],
         "numpy": [
             str(name),
-            torch.from_numpy(np.asarray(words).astype(np.int64)),
+            key_words,
             int(position),
             int(has_gauss),
             float(gauss),

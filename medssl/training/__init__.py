@@ -1,1 +1,23 @@
-"""Floor 2: the Step protocol, optimisation, resumable checkpoints, loaders and handlers on MONAI's trainer."""
+"""Floor 2: Step, optimisation, resumable checkpoints, loaders and handlers on MONAI's trainer."""
+
+from medssl.training.initial_weights import InitialWeights
+from medssl.training.loaders import StreamSampler, TwoStreamLoader
+from medssl.training.log import TrainingLog
+from medssl.training.optimization import Optimization, Step
+from medssl.training.resume import ResumeHandler
+from medssl.training.schedules import Schedule
+from medssl.training.selection import BestRecord, BestWeights, LastWeights
+
+__all__ = [
+    "BestRecord",
+    "BestWeights",
+    "InitialWeights",
+    "LastWeights",
+    "Optimization",
+    "ResumeHandler",
+    "Schedule",
+    "Step",
+    "StreamSampler",
+    "TrainingLog",
+    "TwoStreamLoader",
+]

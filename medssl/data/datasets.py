@@ -1,0 +1,148 @@
+"""Lists of cases for a bundle's configuration, and a cached dataset whose randomness belongs to each sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from monai.data import CacheDataset
+
+from medssl.core.errors import ConfigError, ImageError
+from medssl.core.seeding import derive_seed
+from medssl.data.manifest import Case, Manifest, load_manifest, resolve_image, resolve_label
+
+CaseDict = dict[str, Any]
+
+
+class SampleKey(NamedTuple):
+    """Which item to take, and the position in the stream that its random transforms are keyed by."""
+
+    item: int
+    position: int
+
+
+def training_cases(*, manifest: str, data_root: str | None = None, fold: int | None = None) -> list[CaseDict]:
+    """List the labelled training cases, without those of the validation fold.
+
+    Args:
+        manifest: Manifest file.
+        data_root: Folder the manifest's paths start from; the manifest's own folder by default.
+        fold: Fold held out for validation, or None to train on all training cases.
+
+    Returns:
+        One dict for each case: `image` (path, or list of paths for several channels), `label` and `case_id`.
+
+    Raises:
+        ConfigError: If nothing is left to train on, or a training case has no label.
+    """
+    content, root = _open(manifest, data_root)
+    cases = [case for case in content.training if fold is None or case.fold != fold]
+    _require_labels(cases, manifest)
+    if not cases:
+        message = f"{manifest}: no training case is left (fold {fold}). Add labelled cases, or set fold to null."
+        raise ConfigError(message)
+    return [_as_dict(root, case) for case in cases]
+
+
+def validation_cases(*, manifest: str, data_root: str | None = None, fold: int | None = None) -> list[CaseDict]:
+    """List the cases of the validation fold, or the manifest's validation cases if `fold` is None.
+
+    Args:
+        manifest: Manifest file.
+        data_root: Folder the manifest's paths start from; the manifest's own folder by default.
+        fold: Fold held out for validation, or None to take the manifest's validation part.
+
+    Returns:
+        Dicts as `training_cases` makes them; empty if there are none.
+
+    Raises:
+        ConfigError: If the fold is empty, or a case has no label.
+    """
+    content, root = _open(manifest, data_root)
+    if fold is None:
+        cases = list(content.validation)
+    else:
+        cases = [case for case in content.training if case.fold == fold]
+        if not cases:
+            known = sorted({case.fold for case in content.training if case.fold is not None})
+            message = f"{manifest}: no training case is in fold {fold}; the folds are {known}. Run: medssl split"
+            raise ConfigError(message)
+    _require_labels(cases, manifest)
+    return [_as_dict(root, case) for case in cases]
+
+
+def unlabeled_cases(*, manifest: str, data_root: str | None = None) -> list[CaseDict]:
+    """List the unlabelled cases; no label path is ever read, also where the manifest gives one."""
+    content, root = _open(manifest, data_root)
+    return [_as_dict(root, case.model_copy(update={"label": None})) for case in content.unlabeled]
+
+
+def _open(manifest: str, data_root: str | None) -> tuple[Manifest, Path]:
+    path = Path(manifest)
+    return load_manifest(path), path.parent if data_root is None else Path(data_root)
+
+
+def _require_labels(cases: list[Case], manifest: str) -> None:
+    missing = [case.id for case in cases if case.label is None]
+    if missing:
+        message = f"{manifest}: cases without a label: {', '.join(missing[:5])}. Label them or move them to unlabeled."
+        raise ConfigError(message)
+
+
+def _as_dict(root: Path, case: Case) -> CaseDict:
+    images = [str(path) for path in resolve_image(root, case)]
+    label = resolve_label(root, case)
+    entry: CaseDict = {"image": images[0] if len(images) == 1 else images, "case_id": case.id}
+    return entry if label is None else entry | {"label": str(label)}
+
+
+class SeededCacheDataset(CacheDataset):
+    """Cache the deterministic transforms; key the random ones by the sample's position in the stream.
+
+    The augmentation of a sample depends on (seed, stream, position) and on nothing else: not on the number of
+    workers, not on what was drawn before. That is what makes an interrupted run continue exactly.
+
+    Args:
+        data: List of dicts.
+        transform: MONAI `Compose`; what stands before its first random transform is cached.
+        seed: Seed of the run.
+        stream: Name of the stream, so that two streams of one run draw differently.
+        cache_rate: Share of the cases kept in memory, 0 to 1.
+        num_workers: Threads that fill the cache.
+    """
+
+    def __init__(
+        self,
+        data: list[CaseDict],
+        transform: Any,
+        *,
+        seed: int = 0,
+        stream: str = "labeled",
+        cache_rate: float = 1.0,
+        num_workers: int = 2,
+    ) -> None:
+        self.seed = seed
+        self.stream = stream
+        super().__init__(data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=False)
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, SampleKey):
+            return super().__getitem__(key)
+        self.transform.set_random_state(seed=derive_seed(self.seed, self.stream, key.position))
+        return super().__getitem__(key.item)
+
+    def _load_cache_item(self, idx: int) -> Any:
+        try:
+            return super()._load_cache_item(idx)
+        except Exception as error:
+            # MONAI reports the transform that failed; a person needs the case
+            raise _unreadable(self.data[idx], error) from error
+
+
+def _unreadable(entry: CaseDict, error: Exception) -> ImageError:
+    case = entry.get("case_id", "?")
+    reason = error.__cause__ or error
+    return ImageError(
+        f"case {case}: expected a readable image and label, found: {reason}. "
+        "Run medssl check on the manifest; repair the case or take it out."
+    )

@@ -1,0 +1,42 @@
+"""The supervised step: one labelled batch, one loss, one update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from monai.utils.enums import CommonKeys
+from torch import Tensor
+
+from medssl.training.optimization import Optimization
+
+
+class SupervisedStep:
+    """Train on labelled batches; the unlabelled stream, if any, is ignored.
+
+    Args:
+        loss: Function of logits (B, K, X, Y, Z), float32, and labels (B, 1, X, Y, Z).
+        optimization: The run's `Optimization`.
+    """
+
+    def __init__(self, *, loss: Callable[[Tensor, Tensor], Tensor], optimization: Optimization) -> None:
+        self.loss = loss
+        self.optimization = optimization
+
+    def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Run one iteration of MONAI's `SupervisedTrainer`."""
+        images, labels = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+        engine.network.train()
+        with self.optimization.autocast():
+            logits = engine.inferer(images, engine.network)
+        # Losses need float32: half-precision sums over a patch overflow or lose their small terms
+        loss = self.loss(logits.float(), labels)
+        output = {
+            CommonKeys.IMAGE: images,
+            CommonKeys.LABEL: labels,
+            CommonKeys.PRED: logits,
+            CommonKeys.LOSS: loss.detach(),
+        }
+        engine.state.output = output
+        self.optimization.update(engine, loss, case_ids=batch.get("case_id", ()))
+        return output

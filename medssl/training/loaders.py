@@ -1,0 +1,118 @@
+"""The order of samples as a function of their position, and the loader that joins two streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from medssl.core.errors import ConfigError
+from medssl.core.seeding import derive_seed
+from medssl.data.datasets import SampleKey
+
+
+class StreamSampler(Sampler):
+    """Yield an endless shuffled stream in epochs of fixed length; any position can be resumed.
+
+    Pass k over the data is a permutation keyed by (seed, k), so no case is repeated before all were seen, whatever
+    the length of an epoch. Process r of W takes every W-th position: the union over processes is the stream of one
+    process with a W times larger batch.
+
+    Args:
+        data: Sized data; only its length matters. May be empty, then the stream is.
+        samples_per_epoch: Samples of all processes together in one epoch; a multiple of `world_size`.
+        seed: Seed of the run.
+        rank: This process.
+        world_size: Number of processes.
+
+    Raises:
+        ConfigError: If an epoch cannot be shared evenly by the processes.
+    """
+
+    def __init__(self, data: Any, *, samples_per_epoch: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        if samples_per_epoch < 1 or samples_per_epoch % world_size:
+            message = (
+                f"sampler: expected samples_per_epoch to be a positive multiple of {world_size} processes, "
+                f"got {samples_per_epoch}. Change batch_size or iterations_per_epoch."
+            )
+            raise ConfigError(message)
+        self.size = len(data)
+        self.samples_per_epoch = samples_per_epoch
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.position = 0
+        self._pass = -1
+        self._order = np.empty(0, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return self.samples_per_epoch // self.world_size if self.size else 0
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        if not self.size:
+            return
+        end = (self.position // self.samples_per_epoch + 1) * self.samples_per_epoch
+        for position in range(self.position + self.rank, end, self.world_size):
+            yield SampleKey(self._index(position), position)
+        self.position = end
+
+    def _index(self, position: int) -> int:
+        number, offset = divmod(position, self.size)
+        if number != self._pass:
+            generator = np.random.default_rng(derive_seed(self.seed, "order", number))
+            self._order = generator.permutation(self.size)
+            self._pass = number
+        return int(self._order[offset])
+
+
+class TwoStreamLoader:
+    """One loader for the trainer: labelled batches, each with a batch of the unlabelled stream beside it.
+
+    Args:
+        labeled: Loader over a `StreamSampler` of labelled cases; decides the length of an epoch.
+        unlabeled: Loader of the same length over unlabelled cases, or None. Where it is None or empty, batches
+            hold labelled data only.
+
+    Raises:
+        ConfigError: If both streams have data and their epochs differ in length.
+    """
+
+    def __init__(self, labeled: DataLoader, unlabeled: DataLoader | None = None) -> None:
+        self.labeled = labeled
+        self.unlabeled = unlabeled if unlabeled is not None and len(unlabeled) else None
+        if self.unlabeled is not None and len(self.unlabeled) != len(labeled):
+            message = (
+                f"loader: an epoch has {len(labeled)} labelled but {len(self.unlabeled)} unlabelled batches. "
+                "Give both samplers samples_per_epoch = iterations_per_epoch * their batch size."
+            )
+            raise ConfigError(message)
+        for loader in self._loaders():
+            if loader.generator is None:
+                # A loader without its own generator draws from torch's global one at every epoch,
+                # which would make a resumed run differ from an uninterrupted one
+                loader.generator = torch.Generator()
+
+    def _loaders(self) -> list[DataLoader]:
+        return [self.labeled] if self.unlabeled is None else [self.labeled, self.unlabeled]
+
+    def __len__(self) -> int:
+        return len(self.labeled)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        if self.unlabeled is None:
+            yield from self.labeled
+            return
+        for labeled, unlabeled in zip(self.labeled, self.unlabeled, strict=True):
+            yield {**labeled, "unlabeled": unlabeled}
+
+    def start_at(self, iteration: int) -> None:
+        """Continue both streams behind the first `iteration` batches of the run."""
+        for loader in self._loaders():
+            sampler = loader.sampler
+            if not isinstance(sampler, StreamSampler):
+                message = "loader: only a StreamSampler can continue at a position; use medssl.training.StreamSampler."
+                raise ConfigError(message)
+            sampler.position = iteration * (sampler.samples_per_epoch // len(loader))

@@ -1,0 +1,172 @@
+"""The training log: one JSON line for each event, plain progress lines, and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from medssl.core.provenance import utc_now
+from medssl.training.optimization import Optimization
+
+_logger = logging.getLogger("medssl.progress")
+
+
+class TrainingLog:
+    """Write what happens in a run to a JSON-lines file, the progress logger and TensorBoard.
+
+    Sits in `train#handlers` behind the validation handler. A line of training holds the mean loss since the last
+    line, the learning rate, seconds for each step and the share of time spent waiting for data.
+
+    Args:
+        path: JSON-lines file; appended to, so a resumed run continues it.
+        optimization: Tells the learning rate and the number of skipped steps.
+        evaluator: The validator whose metrics are logged after each validation, or None.
+        class_names: Names of the foreground classes, for the Dice of each.
+        every_seconds: Shortest time between two lines within an epoch.
+        tensorboard: Also write TensorBoard events beside the log; ignored where the package is missing.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        optimization: Optimization,
+        evaluator: Engine | None = None,
+        class_names: list[str] | None = None,
+        every_seconds: float = 20.0,
+        tensorboard: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.optimization = optimization
+        self.evaluator = evaluator
+        self.class_names = class_names or []
+        self.every_seconds = every_seconds
+        self.tensorboard = tensorboard
+        self._writer: Any = None
+        self._validated_epoch = 0
+        self._losses: list[float] = []
+        self._waited = 0.0
+        self._line_at = self._asked_at = self._started_at = time.monotonic()
+        self._first_iteration = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._receive)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._after_epoch)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _start(self, engine: Engine) -> None:
+        if self.tensorboard:
+            self._writer = _open_tensorboard(self.path.parent / "tensorboard")
+        self._first_iteration = engine.state.iteration
+        self._started_at = self._line_at = time.monotonic()
+        self._write(
+            kind="start",
+            time=utc_now(),
+            max_epochs=engine.state.max_epochs,
+            epoch_length=engine.state.epoch_length,
+            iteration=engine.state.iteration,
+            precision=str(self.optimization.dtype or "float32").removeprefix("torch."),
+        )
+
+    def _ask(self, engine: Engine) -> None:
+        self._asked_at = time.monotonic()
+
+    def _receive(self, engine: Engine) -> None:
+        self._waited += time.monotonic() - self._asked_at
+
+    def _after_iteration(self, engine: Engine) -> None:
+        # The tensor is kept and read once for each line: reading it every step would make a GPU wait
+        self._losses.append(engine.state.output["loss"])
+        epoch_ends = engine.state.iteration % engine.state.epoch_length == 0
+        if epoch_ends or time.monotonic() - self._line_at >= self.every_seconds:
+            self._line(engine)
+
+    def _after_epoch(self, engine: Engine) -> None:
+        if self.evaluator is not None and self.evaluator.state.epoch > self._validated_epoch:
+            self._validated_epoch = self.evaluator.state.epoch
+            self._validation(engine)
+        # The time of a validation belongs to no training step
+        self._line_at = time.monotonic()
+
+    def _line(self, engine: Engine) -> None:
+        now = time.monotonic()
+        seconds = now - self._line_at
+        line = {
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "loss": round(sum(float(loss) for loss in self._losses) / len(self._losses), 6),
+            "lr": float(self.optimization.optimizer.param_groups[0]["lr"]),
+            "step_seconds": round(seconds / len(self._losses), 4),
+            "wait_share": round(min(1.0, self._waited / max(seconds, 1e-9)), 4),
+            "skipped": self.optimization.skipped,
+        }
+        self._write(kind="train", **line)
+        self._scalars(engine.state.iteration, loss=line["loss"], lr=line["lr"])
+        _logger.info(
+            "epoch %d/%d  iteration %d  loss %.4f  %.3f s/step  waiting %.0f%%  left %s",
+            line["epoch"],
+            engine.state.max_epochs,
+            line["iteration"],
+            line["loss"],
+            line["step_seconds"],
+            100 * line["wait_share"],
+            self._time_left(engine, now),
+        )
+        self._losses, self._waited = [], 0.0
+        self._line_at = time.monotonic()
+
+    def _time_left(self, engine: Engine, now: float) -> str:
+        done = engine.state.iteration - self._first_iteration
+        left = engine.state.max_epochs * engine.state.epoch_length - engine.state.iteration
+        seconds = int((now - self._started_at) / max(1, done) * left)
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+    def _validation(self, engine: Engine) -> None:
+        state = self.evaluator.state  # type: ignore[union-attr]  # the caller checked
+        name = state.key_metric_name
+        mean = float(state.metrics[name])
+        per_class = _class_means(state.metric_details.get(name))
+        dice = dict(zip(self.class_names, per_class, strict=False))
+        self._write(kind="validation", epoch=engine.state.epoch, mean_dice=round(mean, 6), dice=dice)
+        self._scalars(engine.state.iteration, validation_dice=mean)
+        _logger.info("epoch %d  validation Dice %.4f  %s", engine.state.epoch, mean, dice)
+
+    def _finish(self, engine: Engine) -> None:
+        self._write(kind="end", time=utc_now(), iteration=engine.state.iteration, skipped=self.optimization.skipped)
+        if self._writer is not None:
+            self._writer.close()
+
+    def _scalars(self, iteration: int, **values: float) -> None:
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, iteration)
+
+    def _write(self, **line: Any) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+
+def _class_means(details: Any) -> list[float]:
+    """Average (cases, classes) over the cases, leaving out undefined values; returns one number a class."""
+    if details is None or details.ndim != 2:
+        return []
+    return [round(float(column[~column.isnan()].mean()), 6) for column in details.T]
+
+
+def _open_tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        _logger.warning('TensorBoard is not installed; to have it, run: pip install "medssl[track]"')
+        return None
+    return SummaryWriter(str(folder))

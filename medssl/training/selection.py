@@ -1,0 +1,104 @@
+"""Which weights become model.pt: the best by a validation metric, or the last."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from medssl.core.files import atomic_path
+
+_logger = logging.getLogger("medssl.training")
+
+
+class BestRecord:
+    """The best validation result so far; part of the resume file."""
+
+    def __init__(self) -> None:
+        self.metric = -math.inf
+        self.epoch = 0
+
+    @property
+    def saved(self) -> bool:
+        """Whether any weights were saved as the best."""
+        return self.epoch > 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return metric and epoch."""
+        return {"metric": self.metric, "epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.metric = float(state["metric"])
+        self.epoch = int(state["epoch"])
+
+
+class BestWeights:
+    """Save the network whenever the validator's key metric exceeds the best one so far; sits in `validate#handlers`.
+
+    Args:
+        path: Weights file, a bare state dict.
+        network: Network to save.
+        record: The run's `BestRecord`.
+        enabled: False keeps the record but leaves the file to `LastWeights`.
+    """
+
+    def __init__(self, *, path: str, network: nn.Module, record: BestRecord, enabled: bool = True) -> None:
+        self.path = Path(path)
+        self.network = network
+        self.record = record
+        self.enabled = enabled
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the validator."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._compare)
+
+    def _compare(self, engine: Engine) -> None:
+        metric = float(engine.state.metrics[engine.state.key_metric_name])
+        if math.isnan(metric) or metric <= self.record.metric:
+            return
+        self.record.metric = metric
+        self.record.epoch = engine.state.epoch
+        if self.enabled:
+            save_weights(self.path, self.network)
+
+
+class LastWeights:
+    """Save the network when training ends, unless the best one was saved already; sits in `train#handlers`.
+
+    Args:
+        path: Weights file, a bare state dict.
+        network: Network to save.
+        record: The run's `BestRecord`.
+        enabled: True saves in any case; False only where no validation took place.
+    """
+
+    def __init__(self, *, path: str, network: nn.Module, record: BestRecord, enabled: bool = False) -> None:
+        self.path = Path(path)
+        self.network = network
+        self.record = record
+        self.enabled = enabled
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.COMPLETED, self._save)
+
+    def _save(self, engine: Engine) -> None:
+        if not self.enabled and self.record.saved:
+            return
+        if not self.enabled:
+            _logger.warning("no validation took place: the last weights are saved as %s", self.path)
+        save_weights(self.path, self.network)
+
+
+def save_weights(path: Path, network: nn.Module) -> None:
+    """Write a network's state dict as tensors on the CPU, whole or not at all."""
+    inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in inner.state_dict().items()}
+    with atomic_path(Path(path)) as temporary:
+        torch.save(state, temporary)
