@@ -1,0 +1,225 @@
+"""Score a folder of segmentations against a manifest, or arrays in memory against each other."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from medssl.core.errors import ConfigError, MedsslError
+from medssl.core.findings import Finding
+from medssl.data.manifest import PARTS, Case, Manifest, Part, resolve_label
+from medssl.data.volumes import Header, read_header
+from medssl.evaluation.case import CaseJob, CaseResult, failed_case, score_case, worker_died
+from medssl.evaluation.pool import map_processes
+from medssl.evaluation.predictions import PredictionFolder, match_labels, open_predictions
+from medssl.evaluation.summary import Evaluation, ordinal_groups
+from medssl.metrics import score_structures, surfel_areas
+from medssl.metrics.structures import LabelMap
+from medssl.metrics.surface import Spacing
+
+_LOGGER = logging.getLogger("medssl.evaluation")
+
+# Below this many voxels in all, starting worker processes costs more than it saves.
+_WORTH_PROCESSES = 40_000_000
+# Two label maps as stored (up to 8 bytes a voxel while one is read) and the surfaces of the largest class.
+_BYTES_PER_VOXEL = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayCase:
+    """One case in memory, for scoring inside a training or fine-tuning run.
+
+    Attributes:
+        id: Case id.
+        group: The patient, or whatever belongs together; replaced by an ordinal in every output.
+        reference: Integer label map (X, Y, Z).
+        prediction: Integer label map on the same grid.
+        spacing_mm: Voxel sizes along the array axes.
+    """
+
+    id: str
+    group: str
+    reference: LabelMap
+    prediction: LabelMap
+    spacing_mm: Spacing
+
+
+def evaluate_arrays(
+    cases: Iterable[ArrayCase], *, labels: Mapping[str, str], tolerance_mm: float = 1.0, seed: int = 0
+) -> Evaluation:
+    """Score label maps in memory; `cases` may be a generator, only one case is held at a time.
+
+    Args:
+        cases: References with their predictions.
+        labels: Label value (as a string) to class name, as in a manifest; "0" is background.
+        tolerance_mm: Distance that counts as agreement in the surface Dice.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        ConfigError: If `tolerance_mm` is no positive length.
+        ValueError: If the two label maps of a case differ in shape.
+    """
+    _require_length(tolerance_mm)
+    foreground = _foreground(labels)
+    classes = {name: (int(value), int(value)) for value, name in foreground.items()}
+    names, results = [], []
+    for case in cases:
+        scores = score_structures(
+            case.reference, case.prediction, classes=classes, spacing_mm=case.spacing_mm, tolerance_mm=tolerance_mm
+        )
+        names.append(case.group)
+        results.append((case.id, scores))
+    scored = [
+        CaseResult(id=case_id, group=group, scores=scores)
+        for (case_id, scores), group in zip(results, ordinal_groups(names), strict=True)
+    ]
+    return Evaluation(labels=foreground, tolerance_mm=tolerance_mm, seed=seed, cases=tuple(scored))
+
+
+def evaluate_segmentations(
+    manifest: Manifest,
+    *,
+    root: Path,
+    predictions: Path,
+    part: Part = "test",
+    tolerance_mm: float = 1.0,
+    workers: int | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Score the label maps `<case id>.nii.gz` of a folder on the native grid of the references.
+
+    Nothing is resampled: a prediction on another grid is a finding. Labels are matched by name where the folder's
+    run.json names them. A case that cannot be scored becomes a finding and stays in the result as failed. At most
+    `workers` cases are in memory at once.
+
+    Args:
+        manifest: The dataset.
+        root: Folder that the manifest's paths start from.
+        predictions: Folder with label maps, and run.json if medssl infer wrote them.
+        part: Part of the manifest to score.
+        tolerance_mm: Distance that counts as agreement in the surface Dice.
+        workers: Number of processes; None chooses by the size of the work, the cores and the free memory.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        ConfigError: If the part has no labelled case, the folder is missing, class names do not match or
+            `tolerance_mm` is no positive length.
+        ManifestError: If a label path leaves `root`.
+    """
+    _require_length(tolerance_mm)
+    folder = open_predictions(predictions)
+    classes, findings = match_labels(manifest, folder)
+    labelled = _labelled(manifest, part)
+    findings += _unlabelled(manifest.part(part)) + _without_patient(labelled)
+    headers = [_header(_label_path(root, case)) for case in labelled]
+    groups = ordinal_groups([case.group for case in labelled])
+    jobs = [
+        CaseJob(
+            id=case.id,
+            group=group,
+            reference=_label_path(root, case),
+            prediction=folder.path(case.id),
+            classes=classes,
+            reference_values=frozenset(manifest.label_values()),
+            prediction_values=frozenset(folder.labels or manifest.label_values()),
+            tolerance_mm=tolerance_mm,
+            stated_sha256=folder.stated_sha256(case.id),
+            areas=None if header is None else surfel_areas(header.spacing_mm),
+        )
+        for case, group, header in zip(labelled, groups, headers, strict=True)
+    ]
+    voxels = [0 if header is None else math.prod(header.shape) for header in headers]
+    cases = _score_all(jobs, folder, workers=workers or _choose_workers(voxels))
+    findings += [finding for case in cases for finding in case.findings]
+    _LOGGER.info("scored %d of %d cases", sum(bool(case.scores) for case in cases), len(cases))
+    return Evaluation(
+        labels=_foreground(manifest.labels),
+        tolerance_mm=tolerance_mm,
+        seed=seed,
+        cases=tuple(cases),
+        findings=tuple(findings),
+    )
+
+
+def _score_all(jobs: Sequence[CaseJob], folder: PredictionFolder, *, workers: int) -> list[CaseResult]:
+    """Score all jobs but those that run.json gives up; what lies there for them is from an earlier run."""
+    given_up = {job.id: reason for job in jobs if (reason := folder.failure(job.id)) is not None}
+    promising = [job for job in jobs if job.id not in given_up]
+    scored = map_processes(score_case, promising, workers=min(workers, len(promising)), on_death=worker_died)
+    by_id = {case.id: case for case in scored}
+    return [by_id.get(job.id) or _prediction_failed(job, given_up[job.id]) for job in jobs]
+
+
+def _prediction_failed(job: CaseJob, reason: str) -> CaseResult:
+    text = f"run.json says that the prediction failed: {reason}"
+    fix = "Predict the case again, or take it out of this part of the manifest."
+    return failed_case(job, Finding(code="prediction-missing", severity="error", case=job.id, text=text, fix=fix))
+
+
+def _labelled(manifest: Manifest, part: Part) -> list[Case]:
+    cases = [case for case in manifest.part(part) if case.label is not None]
+    if not cases:
+        counts = {each: sum(case.label is not None for case in manifest.part(each)) for each in PARTS}
+        offered = ", ".join(f"{each} ({count})" for each, count in counts.items() if count) or "none"
+        message = (
+            f"manifest {manifest.name!r}: expected labelled cases in part {part}, found none. "
+            f"Parts with labelled cases: {offered}. Choose one with --part."
+        )
+        raise ConfigError(message)
+    return cases
+
+
+def _unlabelled(cases: Sequence[Case]) -> list[Finding]:
+    fix = "Nothing to do, unless a label was forgotten in the manifest."
+    text = "the case has no reference label and is not scored."
+    without = [case.id for case in cases if case.label is None]
+    return [Finding(code="reference-absent", severity="warning", case=each, text=text, fix=fix) for each in without]
+
+
+def _without_patient(cases: Sequence[Case]) -> list[Finding]:
+    count = sum(case.patient is None for case in cases)
+    if not count:
+        return []
+    text = f"{count} of {len(cases)} cases name no patient; each counts as a patient of its own in the intervals."
+    fix = "If patients have several cases, name the patients in the manifest: the intervals are too narrow without."
+    return [Finding(code="patients-unknown", severity="info", text=text, fix=fix)]
+
+
+def _label_path(root: Path, case: Case) -> Path:
+    path = resolve_label(root, case)
+    if path is None:
+        message = f"case {case.id}: expected a label."
+        raise ConfigError(message)
+    return path
+
+
+def _foreground(labels: Mapping[str, str]) -> dict[str, str]:
+    return {value: labels[value] for value in sorted(labels, key=int) if int(value) != 0}
+
+
+def _require_length(tolerance_mm: float) -> None:
+    if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
+        message = f"tolerance of the surface Dice: expected a length in mm of 0 or more, got {tolerance_mm}."
+        raise ConfigError(message)
+
+
+def _header(path: Path) -> Header | None:
+    """Return what is needed to plan the work, or None; the worker that reads the case says what is wrong with it."""
+    try:
+        return read_header(path)
+    except MedsslError:
+        return None
+
+
+def _choose_workers(voxels: Sequence[int]) -> int:
+    """Return 1 for little work, otherwise as many processes as cores and free memory allow."""
+    if sum(voxels) < _WORTH_PROCESSES:
+        return 1
+    free = psutil.virtual_memory().available // 2
+    return max(1, min(os.cpu_count() or 1, len(voxels), int(free // (max(voxels) * _BYTES_PER_VOXEL))))
