@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from medssl.cli import check, evaluate
 from medssl.core import exit_codes
 from medssl.core.errors import MedsslError
 
@@ -17,6 +18,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+app.command(name="check")(check.check)
+app.command(name="evaluate")(evaluate.evaluate)
 
 
 @app.command(name="version")
