@@ -289,7 +289,7 @@ def _macro_content(macro: str, bundle: Path) -> Any:
     file = (bundle / path).resolve()
     if not file.is_relative_to(folder) or file.suffix != ".json":
         message = (
-            f"bundle {bundle.name}: the macro {macro!r} reaches outside the bundle's configs. Write its content out."
+            f"bundle {bundle.name}: the macro {macro!r} leaves the bundle's configs. Write its content out."
         )
         raise ConfigError(message)
     try:
