@@ -22,8 +22,9 @@ _PLACES = (3, 2, 3, 3, 1)
 _PLAIN_WIDTH = 120  # columns where there is no terminal; rich assumes 80, too few for the table
 
 
-def evaluate(  # noqa: PLR0917  (typer reads the options from the signature; nobody calls it by position)
+def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Folder with <case id>.nii.gz, as medssl infer writes it.")],
+    *,
     manifest: Annotated[Path, typer.Option(help="Manifest with the reference labels.")],
     part: Annotated[str, typer.Option(help="Part to score: training, validation or test.")] = "test",
     data_root: Annotated[Path | None, typer.Option(help="Folder of the manifest's paths. Default: its own.")] = None,
