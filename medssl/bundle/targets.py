@@ -72,6 +72,9 @@ def _handler(found: Any) -> bool:
     return inspect.isclass(found) or found.__name__ in _HANDLER_FUNCTIONS
 
 
+# Harmless classes whose real home is a private module
+_EXACT = frozenset({"torch.Generator"})
+
 # Where the object may be defined -> what it must be. A path is tested against the longest prefix that fits.
 _FAMILIES: dict[str, Callable[[Any], bool]] = {
     "monai.transforms": _subclass_of("monai.transforms", "Transform"),
@@ -145,6 +148,8 @@ def known_names(target: str) -> list[str]:
 
 
 def _path_refusal(path: str) -> str | None:
+    if path in _EXACT:
+        return None
     family = _family(path)
     if family is None:
         return f"{path} is not on the list of what bundles need"

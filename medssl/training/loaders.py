@@ -92,7 +92,8 @@ class TwoStreamLoader:
         for loader in self._loaders():
             if loader.generator is None:
                 # A loader without its own generator draws from torch's global one at every epoch,
-                # which would make a resumed run differ from an uninterrupted one
+                # which would make a resumed run differ from an uninterrupted one. (Give MONAI's DataLoader
+                # one from the start: otherwise it also resets the global one when it has no workers.)
                 loader.generator = torch.Generator()
 
     def _loaders(self) -> list[DataLoader]:

@@ -8,9 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_SAFE_CONV_EXTENT = 4
-"""Maps whose first spatial axis is at least this long are right for kernels up to 7 (measured for 1 to 8)."""
-
 
 def autocast_dtype(device: torch.device, *, amp: bool, dtype: torch.dtype | None = None) -> torch.dtype | None:
     """Choose the dtype of mixed precision.
@@ -40,9 +37,9 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContext
 def guard_cpu_convolutions(network: nn.Module) -> None:
     """Run 3D convolutions on short maps in float32 while CPU autocast is on.
 
-    In torch 2.13 with oneDNN, the weight gradient of a padded bfloat16 Conv3d is garbage when the first spatial
-    axis of the map is 2 (3x3x3 and 3x3x1 kernels) or up to 3 (5x5x5, 7x7x3); other sizes are right. Such maps
-    are small, so leaving bfloat16 there costs next to nothing.
+    In torch 2.13 with oneDNN, the weight gradient of a padded bfloat16 Conv3d is garbage (and may overwrite other
+    memory) when the first spatial axis of the map is at least 2 and shorter than the kernel: 2 for 3x3x3, 2 to 4
+    for 5x5x5, 2 to 6 for 7x7x3, as measured. Such maps are small, so leaving bfloat16 there costs next to nothing.
 
     Args:
         network: Changed in place: hooks are added to its 3D convolutions.
@@ -62,7 +59,8 @@ class _Float32OnShortMaps:
 
     def enter(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         image = inputs[0]
-        if image.device.type != "cpu" or image.shape[2] >= _SAFE_CONV_EXTENT or not torch.is_autocast_enabled("cpu"):
+        is_short = image.shape[2] < module.kernel_size[0]  # type: ignore[index,operator]  # a Conv3d's own tuple
+        if image.device.type != "cpu" or not is_short or not torch.is_autocast_enabled("cpu"):
             return None
         self._context = torch.autocast("cpu", enabled=False)
         self._context.__enter__()

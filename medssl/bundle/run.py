@@ -1,0 +1,135 @@
+"""Run a bundle's training or evaluation in a folder that is itself a bundle."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import resource
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medssl.bundle.resolve import load_config, resolved_json, workflow
+from medssl.core.errors import ConfigError
+from medssl.core.files import sha256_file, sweep_leftovers, write_json
+from medssl.core.provenance import provenance
+from medssl.data.manifest import load_manifest
+
+_logger = logging.getLogger("medssl.bundle")
+
+# May change between a run and its continuation without changing what is trained
+_FREE_TO_CHANGE = {
+    "bundle_root",
+    "cache_rate",
+    "data_list_file_path",
+    "dataset_dir",
+    "epochs",
+    "num_workers",
+    "save_minutes",
+    "use_tensorboard",
+}
+
+
+def copy_bundle(bundle: Path, out: Path) -> None:
+    """Copy a bundle's configuration, documents and licence to `out`, without weights and results.
+
+    Args:
+        bundle: Source bundle.
+        out: New folder; may exist if it is empty.
+
+    Raises:
+        ConfigError: If `out` holds something else already.
+    """
+    if out.exists() and any(out.iterdir()):
+        message = f"{out}: expected an empty or new folder, found files. Choose another --out."
+        raise ConfigError(message)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("configs", "docs"):
+        if (bundle / name).is_dir():
+            shutil.copytree(bundle / name, out / name, dirs_exist_ok=True)
+    for path in bundle.glob("LICENSE*"):
+        shutil.copy2(path, out / path.name)
+    (out / "models").mkdir(exist_ok=True)
+
+
+def train(
+    bundle: Path,
+    *,
+    manifest: Path,
+    out: Path,
+    data_root: Path | None = None,
+    config_files: Sequence[str] = ("train.json",),
+    overrides: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> dict[str, Any]:
+    """Train a bundle on a manifest, or continue the run that `out` holds.
+
+    Args:
+        bundle: Bundle folder; its configuration is copied to `out` at the first start.
+        manifest: Manifest file.
+        out: Run folder, itself a bundle: configs, models, checkpoints, results.
+        data_root: Folder the manifest's paths start from; the manifest's own folder by default.
+        config_files: Files of configs/, merged in this order.
+        overrides: Configuration ids and their values.
+        trust: Run code that bundles do not need.
+
+    Returns:
+        The record that is also written to results/run.json.
+
+    Raises:
+        ConfigError: If the configuration is wrong, or differs from that of the run to continue.
+    """
+    if not (out / "configs").is_dir():
+        copy_bundle(bundle, out)
+    sweep_leftovers(out)
+    root = (data_root or manifest.parent).resolve()
+    values = {
+        **(overrides or {}),
+        "bundle_root": str(out.resolve()),
+        "dataset_dir": str(root),
+        "data_list_file_path": str(manifest.resolve()),
+    }
+    settings = resolved_json(load_config(out, config_files, values, trust=trust))
+    _refuse_changed_settings(out, settings)
+    record = provenance(
+        "train",
+        manifest=load_manifest(manifest).sha256(),
+        overrides=dict(overrides or {}),
+    )
+    write_json(out / "results" / "resolved.json", settings)
+    started = time.monotonic()
+    _run(out, config_files, values, trust=trust)
+    record |= {
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "weights_sha256": sha256_file(out / "models" / "model.pt"),
+    }
+    write_json(out / "results" / "run.json", record)
+    return record
+
+
+def _run(out: Path, config_files: Sequence[str], values: Mapping[str, Any], *, trust: bool) -> None:
+    flow = workflow(out, config_files, workflow_type="train", overrides=values, trust=trust)
+    flow.initialize()
+    flow.run()
+    flow.finalize()
+
+
+def _refuse_changed_settings(out: Path, settings: dict[str, Any]) -> None:
+    saved_file = out / "results" / "resolved.json"
+    if not (out / "checkpoints" / "last.pt").is_file() or not saved_file.is_file():
+        return
+    saved = json.loads(saved_file.read_text(encoding="utf-8"))
+    before, now = (_lines({k: v for k, v in each.items() if k not in _FREE_TO_CHANGE}) for each in (saved, settings))
+    changed = [line for line in difflib.unified_diff(before, now, "saved run", "this command", n=0, lineterm="")]
+    if changed:
+        message = f"{out}: the run to continue has other settings:\n" + "\n".join(changed)
+        message += "\nPut the settings back to resume, or start a new run in another --out folder."
+        raise ConfigError(message)
+
+
+def _lines(settings: dict[str, Any]) -> list[str]:
+    return json.dumps(settings, indent=1, sort_keys=True).splitlines()

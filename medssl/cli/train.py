@@ -1,0 +1,42 @@
+"""`medssl train`: train a bundle on a manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    bundle: Annotated[str, typer.Argument(help="Bundle folder, or the name of a shipped bundle.")],
+    *,
+    manifest: Annotated[Path, typer.Option(help="Manifest of the data set.")],
+    out: Annotated[Path, typer.Option(help="Run folder; becomes a bundle with the trained weights.")],
+    data_root: Annotated[Path | None, typer.Option(help="Folder the manifest's paths start from.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a configuration id: id=value. May be repeated.")
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run code that bundles do not need.")] = False,
+) -> int:
+    """Train BUNDLE on the labelled cases of a manifest.
+
+    The run folder holds everything to continue: the same command resumes where the run stopped.
+    """
+    from medssl.bundle.catalog import find_bundle
+    from medssl.bundle.resolve import parse_overrides
+    from medssl.bundle.run import train as run_training
+    from medssl.cli.progress import show_progress
+    from medssl.core import exit_codes
+
+    show_progress()
+    record = run_training(
+        find_bundle(bundle),
+        manifest=manifest,
+        out=out,
+        data_root=data_root,
+        overrides=parse_overrides(set_ or []),
+        trust=trust,
+    )
+    typer.echo(f"trained in {record['seconds']:.0f} s: {out / 'models' / 'model.pt'}")
+    return exit_codes.OK

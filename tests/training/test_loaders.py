@@ -1,0 +1,76 @@
+"""Sample order as a function of position, and two streams in one loader."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.data import DataLoader, Dataset
+
+from medssl.core.errors import ConfigError
+from medssl.data.datasets import SeededCacheDataset
+from medssl.training import StreamSampler, TwoStreamLoader
+
+
+@given(size=st.integers(1, 17), epoch=st.integers(1, 40), seed=st.integers(0, 9))
+def test_every_pass_over_the_data_takes_each_case_once(size: int, epoch: int, seed: int) -> None:
+    sampler = StreamSampler(range(size), samples_per_epoch=epoch, seed=seed)
+    keys = [key for _ in range(1 + 2 * size // epoch) for key in sampler]
+    assert [key.position for key in keys] == list(range(len(keys)))
+    assert sorted(key.item for key in keys[:size]) == list(range(size))
+    assert sorted(key.item for key in keys[size : 2 * size]) == list(range(size))
+
+
+@given(start=st.integers(0, 50))
+def test_a_stream_continues_at_any_position(start: int) -> None:
+    whole, later = (StreamSampler(range(7), samples_per_epoch=10, seed=1) for _ in range(2))
+    expected = [key for _ in range(6) for key in whole][start:]
+    later.position = start
+    assert [key for _ in range(6) for key in later][: len(expected)] == expected
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_stream_without_loss_or_repetition(world: int) -> None:
+    alone = list(StreamSampler(range(5), samples_per_epoch=12))
+    shared = [list(StreamSampler(range(5), samples_per_epoch=12, rank=r, world_size=world)) for r in range(world)]
+    assert sorted(key for keys in shared for key in keys) == sorted(alone)
+    assert len({len(keys) for keys in shared}) == 1
+
+
+def test_an_epoch_that_processes_cannot_share_is_refused() -> None:
+    with pytest.raises(ConfigError, match="multiple of 2"):
+        StreamSampler(range(5), samples_per_epoch=7, world_size=2)
+
+
+def _loader(count: int, *, batch: int, batches: int, stream: str) -> DataLoader:
+    data = [{"image": float(i)} for i in range(count)]
+    dataset = SeededCacheDataset(data, lambda item: item, stream=stream, num_workers=0)
+    sampler = StreamSampler(dataset, samples_per_epoch=batch * batches)
+    return DataLoader(dataset, batch_size=batch, sampler=sampler, num_workers=0, drop_last=True)
+
+
+@pytest.mark.parametrize("labelled, unlabelled", [(2, 9), (9, 2)])
+def test_both_streams_have_their_own_length(labelled: int, unlabelled: int) -> None:
+    loader = TwoStreamLoader(
+        _loader(labelled, batch=2, batches=4, stream="a"), _loader(unlabelled, batch=3, batches=4, stream="b")
+    )
+    batches = list(loader)
+    assert len(loader) == len(batches) == 4
+    assert {len(batch["image"]) for batch in batches} == {2}
+    assert {len(batch["unlabeled"]["image"]) for batch in batches} == {3}
+
+
+def test_an_empty_unlabelled_list_leaves_labelled_batches() -> None:
+    loader = TwoStreamLoader(_loader(3, batch=1, batches=4, stream="a"), _loader(0, batch=1, batches=4, stream="b"))
+    assert [set(batch) for batch in loader] == [{"image"}] * 4
+
+
+def test_streams_of_different_length_are_refused() -> None:
+    with pytest.raises(ConfigError, match="4 labelled but 5 unlabelled"):
+        TwoStreamLoader(_loader(3, batch=1, batches=4, stream="a"), _loader(3, batch=1, batches=5, stream="b"))
+
+
+def test_only_a_stream_sampler_can_continue() -> None:
+    loader = TwoStreamLoader(DataLoader(Dataset([1, 2, 3]), num_workers=0))
+    with pytest.raises(ConfigError, match="StreamSampler"):
+        loader.start_at(1)

@@ -1,0 +1,71 @@
+"""Clipping, accumulation and the guard against non-finite values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from medssl.core.errors import TrainingError
+from tests.training.small_run import make_cases, small_run, weights_equal
+
+
+def test_a_single_non_finite_batch_is_skipped_and_counted(tmp_path: Path) -> None:
+    cases = make_cases()
+    cases[2]["image"] = torch.full_like(cases[2]["image"], float("nan"))
+    run = small_run(tmp_path, epochs=1, cases=cases)
+    run.trainer.run()
+    assert run.optimization.skipped >= 1
+    assert all(torch.isfinite(p).all() for p in run.network.parameters())
+
+
+def test_non_finite_batches_in_a_row_stop_the_run_with_their_cases(tmp_path: Path) -> None:
+    cases = make_cases(1)
+    cases[0]["image"] = torch.full_like(cases[0]["image"], float("inf"))
+    with pytest.raises(TrainingError, match="3 times in a row; last cases: c0"):
+        small_run(tmp_path, cases=cases).trainer.run()
+
+
+def test_accumulation_averages_the_gradients_of_its_iterations() -> None:
+    from ignite.engine import Engine
+    from monai.engines.utils import IterationEvents
+
+    from medssl.training import Optimization
+
+    layer = torch.nn.Linear(1, 1, bias=False)
+    layer.weight.data.fill_(0.0)
+    optimization = Optimization(
+        network=layer, optimizer=torch.optim.SGD(layer.parameters(), lr=1.0), device=torch.device("cpu"), accumulation=2
+    )
+    engine = Engine(lambda engine, batch: None)
+    engine.register_events(*IterationEvents)
+    for target in (1.0, 3.0):
+        optimization.update(engine, -target * layer(torch.ones(1, 1)).sum())
+    assert layer.weight.item() == pytest.approx(2.0)
+
+
+def test_clipping_bounds_the_step() -> None:
+    from ignite.engine import Engine
+    from monai.engines.utils import IterationEvents
+
+    from medssl.training import Optimization
+
+    layer = torch.nn.Linear(1, 1, bias=False)
+    layer.weight.data.fill_(0.0)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    optimization = Optimization(network=layer, optimizer=optimizer, device=torch.device("cpu"), clip_norm=0.5)
+    engine = Engine(lambda engine, batch: None)
+    engine.register_events(*IterationEvents)
+    optimization.update(engine, -100.0 * layer(torch.ones(1, 1)).sum())
+    assert layer.weight.item() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    networks = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 5)):
+        run = small_run(tmp_path / name, epochs=1, seed=seed)
+        run.trainer.run()
+        networks.append(run.network)
+    assert weights_equal(networks[0], networks[1])
+    assert not weights_equal(networks[0], networks[2])
