@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from medssl.cli import check, evaluate, report, train
+from medssl.cli import check, evaluate, infer, report, train
 from medssl.core import exit_codes
 from medssl.core.errors import MedsslError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 
 app.command(name="check")(check.check)
 app.command(name="evaluate")(evaluate.evaluate)
+app.command(name="infer")(infer.infer)
 app.command(name="report")(report.report)
 app.command(name="train")(train.train)
 

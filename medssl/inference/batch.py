@@ -1,0 +1,249 @@
+"""Many cases through one predictor: reading, computing and writing overlap, and one bad case never stops the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medssl.core import exit_codes
+from medssl.core.errors import MedsslError, ResourceError
+from medssl.core.files import sha256_file, sha256_json, sweep_leftovers
+from medssl.core.findings import finding_from
+from medssl.core.provenance import provenance, utc_now
+from medssl.inference.cases import ImageCase
+from medssl.inference.memory import CaseMemory, free_memory, peak_memory, require_memory
+from medssl.inference.pipeline import Finished, Outcome, Stage, run_stages
+from medssl.inference.predictor import Predictor, Working
+from medssl.inference.record import RunRecord
+from medssl.inference.write import write_volume
+
+CaseRecord = dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class _Job:
+    case: ImageCase
+    input_sha256: str = ""
+    need: CaseMemory | None = None
+    working: Working | None = None
+    probabilities: Any = None
+    labels: Any = None
+
+    @property
+    def held(self) -> Working:
+        if self.working is None:
+            message = "the stages of a case run in order"
+            raise RuntimeError(message)
+        return self.working
+
+
+def run_batch(
+    predictor: Predictor,
+    cases: Sequence[ImageCase],
+    out: Path,
+    *,
+    probabilities: bool = False,
+    skip_finished: bool = True,
+    startup_seconds: float = 0.0,
+    stall_seconds: float = 3600.0,
+    on_case: Callable[[CaseRecord], None] | None = None,
+) -> list[CaseRecord]:
+    """Segment every case into `out` and keep run.json; cases that are done and unchanged are not computed again.
+
+    Args:
+        predictor: The bundle.
+        cases: From `cases.gather_cases`.
+        out: Output folder.
+        probabilities: Also write <id>_probabilities.nii.gz.
+        skip_finished: False computes every case again.
+        startup_seconds: What loading took, for the record.
+        stall_seconds: A case longer than this in one stage is given up.
+        on_case: Called with each case's record as soon as it is known.
+
+    Returns:
+        The records of the cases, in the order in which they ended.
+    """
+    begin = time.monotonic()
+    sweep_leftovers(out) if out.is_dir() else None
+    record = RunRecord(out, _header(predictor, probabilities=probabilities, startup_seconds=startup_seconds))
+    runner = _CaseRunner(predictor, record, out, probabilities=probabilities, skip_finished=skip_finished)
+    try:
+        with _one_computing_thread(predictor):
+            for outcome in runner.outcomes(cases, stall_seconds):
+                described = runner.describe(outcome)
+                record.add(described)
+                if on_case is not None:
+                    on_case(described)
+        finished = utc_now()
+    except BaseException:
+        finished = None
+        raise
+    finally:
+        record.close(
+            finished=finished,
+            wall_seconds=round(time.monotonic() - begin, 3),
+            peak_memory_bytes=peak_memory(),
+            peak_gpu_memory_bytes=_peak_gpu_memory(predictor.device),
+        )
+    return record.cases
+
+
+def exit_code(records: Sequence[CaseRecord]) -> int:
+    """Return the exit code of a run: 0 all well, 2 nothing could be done, 3 some cases failed."""
+    failed = sum(record["state"] == "failed" for record in records)
+    if failed == 0:
+        return exit_codes.OK
+    return exit_codes.NOTHING_DONE if failed == len(records) else exit_codes.SOME_FAILED
+
+
+class _CaseRunner:
+    def __init__(
+        self, predictor: Predictor, record: RunRecord, out: Path, *, probabilities: bool, skip_finished: bool
+    ) -> None:
+        self._predictor = predictor
+        self._record = record
+        self._out = out
+        self._probabilities = probabilities
+        self._skip_finished = skip_finished
+
+    def outcomes(self, cases: Sequence[ImageCase], stall_seconds: float) -> Iterator[Outcome]:
+        # Two readers and two writers, so that one slow file does not hold up the others.
+        stages = (
+            Stage(name="read", work=self._read, workers=2),
+            Stage(name="network", work=self._network, workers=self._predictor.lanes),
+            Stage(name="restore", work=self._restore, workers=1),
+            Stage(name="write", work=self._write, workers=2),
+        )
+        queue_bytes = max(free_memory() // 8, 1)
+        jobs = [_Job(case=case) for case in cases]
+        return run_stages(jobs, stages, size_of=_held_bytes, queue_bytes=queue_bytes, stall_seconds=stall_seconds)
+
+    def describe(self, outcome: Outcome) -> CaseRecord:
+        """Return the case's entry of run.json."""
+        job: _Job = outcome.item
+        described: CaseRecord = {
+            "id": job.case.id,
+            "state": "failed",
+            "image": list(job.case.names),
+            "input_sha256": job.input_sha256 or None,
+            "output": None,
+            "output_sha256": None,
+            "seconds": {name: round(seconds, 4) for name, seconds in outcome.seconds.items()},
+            "estimated_memory_bytes": job.need.peak if job.need else None,
+            "finding": None,
+        }
+        job.working = job.labels = job.probabilities = None  # a failed case must not keep its volumes
+        described["seconds"]["total"] = round(sum(outcome.seconds.values()), 4)
+        if outcome.error is not None:
+            described["finding"] = _finding(outcome, job.case)
+            return described
+        return described | outcome.value
+
+    def _read(self, job: _Job) -> _Job | Finished:
+        job.input_sha256 = _input_hash(job.case)
+        earlier = self._record.finished_case(job.case.id, job.input_sha256) if self._skip_finished else None
+        if earlier is not None:
+            kept = ("output", "output_sha256", "more_outputs", "seconds", "estimated_memory_bytes")
+            return Finished({"state": "skipped"} | {key: earlier[key] for key in kept if key in earlier})
+        job.need = self._predictor.plan(job.case.paths, keep_probabilities=self._probabilities)
+        require_memory(job.need)
+        job.working = self._predictor.read(job.case.paths)
+        return job
+
+    def _network(self, job: _Job) -> _Job:
+        job.working = self._predictor.score(job.held, keep_probabilities=self._probabilities)
+        return job
+
+    def _restore(self, job: _Job) -> _Job:
+        job.labels = self._predictor.labels(job.held)
+        if self._probabilities:
+            job.probabilities = self._predictor.probabilities(job.held)
+        job.held.volume = torch.empty(0)  # scores are no longer needed while the files are written
+        return job
+
+    def _write(self, job: _Job) -> CaseRecord:
+        name = f"{job.case.id}.nii.gz"
+        more = {}
+        if self._probabilities:
+            extra = f"{job.case.id}_probabilities.nii.gz"
+            write_volume(self._out / extra, job.probabilities, grid=job.held.native, place=job.held.place)
+            more = {"more_outputs": {extra: sha256_file(self._out / extra)}}
+        write_volume(self._out / name, job.labels, grid=job.held.native, place=job.held.place)
+        job.working = job.labels = job.probabilities = None
+        return {"state": "done", "output": name, "output_sha256": sha256_file(self._out / name)} | more
+
+
+def _held_bytes(job: _Job) -> int:
+    arrays = sum(array.nbytes for array in (job.labels, job.probabilities) if array is not None)
+    return arrays + (job.working.nbytes if job.working is not None else 0)
+
+
+def _input_hash(case: ImageCase) -> str:
+    from medssl.data.volumes import read_header
+
+    for path in case.paths:
+        read_header(path)  # a missing, unreadable or endless file is named as such before it is hashed
+    hashes = [sha256_file(path) for path in case.paths]
+    return hashes[0] if len(hashes) == 1 else sha256_json(hashes)
+
+
+def _finding(outcome: Outcome, case: ImageCase) -> dict[str, Any]:
+    error = outcome.error
+    if isinstance(error, MemoryError):
+        text = f"stage {outcome.stage}: expected enough RAM, found none left ({free_memory() / 2**30:.1f} GiB free)."
+        error = ResourceError(text, fix="Use --workers 1, or a machine with more memory.", code="memory")
+    elif error is not None and not isinstance(error, MedsslError):
+        # keep the stage: the same message means different things while reading and while computing
+        error = type(error)(f"stage {outcome.stage}: {error}") if type(error) is RuntimeError else error
+    return finding_from(error or RuntimeError("unknown"), case=case.id, where=case.names[0]).to_json()
+
+
+def _header(predictor: Predictor, *, probabilities: bool, startup_seconds: float) -> dict[str, Any]:
+    facts, tiles = predictor.facts, predictor.tiles
+    return {
+        "medssl": provenance("infer", weights=facts.weights_sha256, config=facts.config_sha256),
+        "bundle": {
+            "name": facts.name,
+            "version": facts.version,
+            "weights_sha256": facts.weights_sha256,
+            "config_sha256": facts.config_sha256,
+        },
+        "labels": dict(facts.labels),
+        "settings": {
+            "tile": list(tiles.roi_size),
+            "overlap": list(tiles.overlap),
+            "blend": tiles.mode,
+            "precision": str(predictor.amp_dtype or torch.float32).removeprefix("torch."),
+            "probabilities": probabilities,
+        },
+        "device": str(predictor.device),
+        "lanes": predictor.lanes,
+        "tile_batch": tiles.batch_size,
+        "started": utc_now(),
+        "finished": None,
+        "wall_seconds": None,
+        "startup_seconds": round(startup_seconds, 3),
+        "peak_memory_bytes": None,
+    }
+
+
+@contextmanager
+def _one_computing_thread(predictor: Predictor) -> Iterator[None]:
+    """Let every lane compute on its own core: threads that wait for each other waste both."""
+    before = torch.get_num_threads()
+    if predictor.device.type == "cpu":
+        torch.set_num_threads(max(before // predictor.lanes, 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _peak_gpu_memory(device: torch.device) -> int | None:
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
