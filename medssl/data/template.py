@@ -120,10 +120,9 @@ def write_blocks(folder: Path) -> Manifest:
     save_manifest(folder / "manifest.json", manifest)
     _write(folder / "whole.nii.gz", template.image, template.affine)
     whole = Case(image=("whole.nii.gz",), id="whole-template")
-    save_manifest(
-        folder / "whole.json",
-        manifest.model_copy(update={"name": "mni-template", "training": (), "unlabeled": (), "test": (whole,)}),
-    )
+    text = "The whole ICBM 152 template, shown but not scored: the learning blocks lie in it."
+    changes = {"name": "mni-template", "description": text, "training": (), "unlabeled": (), "test": (whole,)}
+    save_manifest(folder / "whole.json", manifest.model_copy(update=changes))
     return manifest
 
 

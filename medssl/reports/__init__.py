@@ -1,1 +1,1 @@
-"""Floor 4: the HTML report and its figures."""
+"""Floor 4: one HTML file from runs, predictions, metrics, checks and manifests, that opens without a network."""

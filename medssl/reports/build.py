@@ -1,0 +1,166 @@
+"""The report: sources in, one HTML file out, that opens without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from medssl.core.errors import ConfigError
+from medssl.core.files import write_text
+from medssl.core.findings import Finding
+from medssl.core.optional import require
+from medssl.core.provenance import provenance
+from medssl.reports.cases import draw_cases
+from medssl.reports.curves import summarise_training
+from medssl.reports.dataset import summarise_dataset
+from medssl.reports.figures import PREDICTION, REFERENCE
+from medssl.reports.scores import summarise_scores
+from medssl.reports.sources import Json, Sources, read_sources
+from medssl.reports.times import summarise_times
+
+MOST_FINDINGS = 200
+_SEVERITIES = {"error": 0, "warning": 1, "info": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One line of the table of findings."""
+
+    source: str
+    severity: str
+    code: str
+    case: str
+    text: str
+    fix: str
+
+
+def write_report(
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    data_root: Path | None = None,
+    title: str = "Segmentation report",
+    worst: int = 2,
+    unscored: int = 1,
+) -> list[Finding]:
+    """Write one HTML file from runs, predictions, metrics, checks and manifests.
+
+    The file holds everything it shows. What the sources do not give is said in its place.
+
+    Args:
+        sources: Folders or JSON files, recognised by their content, in any order.
+        out: HTML file to write, whole or not at all.
+        data_root: Folder that the manifests' paths are relative to; by default each manifest's own.
+        title: Heading of the page.
+        worst: Cases with the lowest mean Dice to draw; the median one is added.
+        unscored: Predicted cases without an evaluation to draw.
+
+    Returns:
+        What could not be shown.
+
+    Raises:
+        ConfigError: If a source is missing, broken or of no known kind, or there is none.
+        ManifestError: If a manifest breaks its schema.
+        DependencyError: If jinja2 or matplotlib is not installed.
+    """
+    if not sources:
+        message = "a report needs at least one source: a run, predictions, metrics, a check or a manifest."
+        raise ConfigError(message)
+    jinja = require("jinja2", feature="medssl report", extra="report")
+    content = read_sources(sources, data_root=data_root)
+    page, findings = _collect(content, title=title, worst=worst, unscored=unscored)
+    environment = jinja.Environment(
+        loader=jinja.FunctionLoader(_page_file),
+        autoescape=True,
+        undefined=jinja.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    write_text(Path(out), environment.get_template("report.html").render(page))
+    return findings
+
+
+def _page_file(name: str) -> str:
+    return (files("medssl.reports") / "page" / name).read_text(encoding="utf-8")
+
+
+def _collect(content: Sources, *, title: str, worst: int, unscored: int) -> tuple[dict[str, Any], list[Finding]]:
+    try:
+        datasets = [summarise_dataset(source) for source in content.manifests]
+        pictures, picture_findings = draw_cases(content, worst=worst, unscored=unscored)
+        findings = [finding for dataset in datasets for finding in dataset.findings] + picture_findings
+        rows = _finding_rows(content, findings)
+        page = {
+            "title": title,
+            "datasets": datasets,
+            "trainings": [summarise_training(run) for run in content.runs],
+            "scores": [summarise_scores(metrics) for metrics in content.evaluations],
+            "pictures": pictures,
+            "times": [summarise_times(run.content) for run in content.inferences],
+            "findings": rows[:MOST_FINDINGS],
+            "number_of_findings": len(rows),
+            "errors": sum(row.severity == "error" for row in rows),
+            "weights": _weights(content),
+            "provenances": _provenances(content),
+            "hashes": sorted(content.hashes.items()),
+            "reference_colour": REFERENCE,
+            "prediction_colour": PREDICTION,
+        }
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        names = ", ".join(sorted(content.hashes))
+        message = (
+            f"{names}: one of these does not have the layout that medssl writes ({type(error).__name__}: {error})."
+        )
+        raise ConfigError(f"{message} Write it again with this version, or leave it out.") from error
+    return page, findings
+
+
+def _finding_rows(content: Sources, own: Sequence[Finding]) -> list[_Row]:
+    rows = [_row("infer", case.get("finding") or _failure(case)) for case in _failed(content)]
+    for source, blocks in (("evaluate", content.evaluations), ("check", content.checks)):
+        rows += [_row(source, finding) for block in blocks for finding in block.get("findings") or []]
+    rows += [_row("report", finding.to_json()) for finding in own]
+    return sorted(rows, key=lambda row: _SEVERITIES.get(row.severity, 3))
+
+
+def _failed(content: Sources) -> list[Json]:
+    cases = [case for run in content.inferences for case in run.content["cases"]]
+    return [case for case in cases if case.get("state") == "failed" or case.get("finding")]
+
+
+def _failure(case: Json) -> Json:
+    return {"severity": "error", "code": "failed", "case": case.get("id"), "text": "No result, no reason given."}
+
+
+def _row(source: str, finding: Json) -> _Row:
+    texts = {key: str(finding.get(key) or "") for key in ("severity", "code", "case", "text", "fix")}
+    return _Row(source=source, **texts)
+
+
+def _weights(content: Sources) -> list[tuple[str, str]]:
+    facts = []
+    for run in content.inferences:
+        bundle = run.content.get("bundle") or {}
+        name = str(bundle.get("name") or "bundle")
+        facts += [
+            (f"{name}: {what}", str(bundle[key]))
+            for key, what in (("version", "version"), ("weights_sha256", "weights"), ("config_sha256", "configuration"))
+            if bundle.get(key)
+        ]
+    for training in content.runs:
+        start = (training.weights or {}).get("source") or {}
+        if start.get("sha256"):
+            facts.append((f"{training.name}: started from", str(start["sha256"])))
+    return facts
+
+
+def _provenances(content: Sources) -> list[Json]:
+    blocks = [provenance("report")]
+    for source in [*content.evaluations, *content.checks, *(run.content for run in content.inferences)]:
+        block = source.get("medssl")
+        if isinstance(block, dict) and blocks[0].keys() <= block.keys():
+            blocks.append(block)
+    return blocks

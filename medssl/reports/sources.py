@@ -1,0 +1,171 @@
+"""What a report is made from: run folders, predictions, metrics, checks and manifests, recognised by their content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medssl.core.errors import ConfigError
+from medssl.core.files import sha256_file
+from medssl.data.manifest import Manifest, load_manifest
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run or bundle folder: its log, and what lies beside it."""
+
+    name: str
+    log: tuple[Json, ...]
+    torn_lines: int
+    metadata: Json | None = None
+    fingerprint: Json | None = None
+    weights: Json | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """What `medssl infer` left: run.json, and the folder that holds the label maps."""
+
+    folder: Path
+    content: Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestFile:
+    """A manifest with the folder its paths are relative to."""
+
+    file: Path
+    manifest: Manifest
+    root: Path
+
+
+@dataclass(kw_only=True)
+class Sources:
+    """Everything that was handed over, by kind, and the hash of every file that was read."""
+
+    runs: list[Run] = field(default_factory=list)
+    inferences: list[Inference] = field(default_factory=list)
+    evaluations: list[Json] = field(default_factory=list)
+    checks: list[Json] = field(default_factory=list)
+    manifests: list[ManifestFile] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)
+
+
+def read_sources(paths: Sequence[Path], *, data_root: Path | None = None) -> Sources:
+    """Recognise and read every source.
+
+    Args:
+        paths: Folders (a run, a bundle, an output of infer or evaluate) or JSON files of these.
+        data_root: Folder that the manifests' paths are relative to; by default each manifest's own.
+
+    Raises:
+        ConfigError: If a source is missing, broken or of no known kind.
+        ManifestError: If a manifest breaks its schema.
+    """
+    sources = Sources()
+    for path in map(Path, paths):
+        if path.is_dir():
+            _add_folder(sources, path)
+        elif path.is_file():
+            _add_file(sources, path, data_root)
+        else:
+            message = f"{path}: no such file or folder. {_EXPECTED}"
+            raise ConfigError(message)
+    return sources
+
+
+def read_log(path: Path) -> tuple[tuple[Json, ...], int]:
+    """Read a log of JSON lines; a last line that a killed process left half-written is counted, not an error.
+
+    Returns:
+        The events, and the number of torn lines (0 or 1).
+
+    Raises:
+        ConfigError: If any other line is no JSON object.
+    """
+    lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+    events: list[Json] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            event = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                return tuple(events), 1
+            message = f"{path}, line {number}: expected one JSON object a line, found {error}. Repair or leave it out."
+            raise ConfigError(message) from error
+        if not isinstance(event, dict):
+            message = f"{path}, line {number}: expected a JSON object, found a {type(event).__name__}."
+            raise ConfigError(message)
+        events.append(event)
+    return tuple(events), 0
+
+
+_EXPECTED = (
+    "Expected a run or bundle folder, an output folder of medssl infer or evaluate, the JSON of medssl check, "
+    "or a manifest."
+)
+
+
+def _add_folder(sources: Sources, folder: Path) -> None:
+    known = False
+    for name in ("run.json", "metrics.json", "results/metrics.json"):
+        if (folder / name).is_file():
+            _add_file(sources, folder / name, None)
+            known = True
+    if (folder / "results").is_dir() or (folder / "configs" / "metadata.json").is_file():
+        sources.runs.append(_read_run(sources, folder))
+        known = True
+    if not known:
+        message = f"{folder}: no run.json, metrics.json, results/ or configs/metadata.json in it. {_EXPECTED}"
+        raise ConfigError(message)
+
+
+def _read_run(sources: Sources, folder: Path) -> Run:
+    log_file = folder / "results" / "train_log.jsonl"
+    log, torn = read_log(log_file) if log_file.is_file() else ((), 0)
+
+    def optional(relative: str) -> Json | None:
+        return _read_json(sources, folder / relative) if (folder / relative).is_file() else None
+
+    return Run(
+        name=folder.resolve().name,
+        log=log,
+        torn_lines=torn,
+        metadata=optional("configs/metadata.json"),
+        fingerprint=optional("results/fingerprint.json"),
+        weights=optional("results/weights.json"),
+    )
+
+
+def _add_file(sources: Sources, path: Path, data_root: Path | None) -> None:
+    content = _read_json(sources, path)
+    if "modality" in content and "labels" in content:
+        root = data_root if data_root is not None else path.parent
+        sources.manifests.append(ManifestFile(file=path, manifest=load_manifest(path), root=root))
+    elif "summary" in content and isinstance(content.get("cases"), list):
+        sources.evaluations.append(content)
+    elif isinstance(content.get("cases"), list):
+        sources.inferences.append(Inference(folder=path.parent, content=content))
+    elif "findings" in content:
+        sources.checks.append(content)
+    else:
+        message = f"{path}: not recognised by its content. {_EXPECTED}"
+        raise ConfigError(message)
+
+
+def _read_json(sources: Sources, path: Path) -> Json:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{path}: expected JSON, found something unreadable ({error}). Write it again or leave it out."
+        raise ConfigError(message) from error
+    if not isinstance(content, dict):
+        message = f"{path}: expected a JSON object, found a {type(content).__name__}. {_EXPECTED}"
+        raise ConfigError(message)
+    sources.hashes[f"{path.resolve().parent.name}/{path.name}"] = sha256_file(path)
+    return content

@@ -1,0 +1,73 @@
+"""Volumes turn to the patient's axes, whatever the file's."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK
+
+from medssl.core.errors import GeometryError, ImageError
+from medssl.reports.images import read_header, read_volume, require_same_grid
+
+
+@pytest.fixture
+def ras() -> nib.Nifti1Image:
+    values = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    affine[:3, 3] = (-7, 5, 11)
+    return nib.Nifti1Image(values, affine)
+
+
+@pytest.mark.parametrize("codes", ["LPS", "PIR", "SAL", "RAS"])
+def test_orientation_of_the_file_does_not_matter(ras, tmp_path, codes):
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(ras.affine), nib.orientations.axcodes2ornt(codes)
+    )
+    nib.save(ras.as_reoriented(turn), tmp_path / "x.nii.gz")
+    volume = read_volume(tmp_path / "x.nii.gz")
+    assert np.array_equal(volume.values, ras.dataobj)
+    assert volume.spacing_mm == pytest.approx((1, 2, 3))
+    assert np.allclose(volume.affine, ras.affine)
+
+
+def test_other_formats_give_the_same_volume(ras, tmp_path):
+    nib.save(ras, tmp_path / "x.nii")
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(tmp_path / "x.nii")), str(tmp_path / "x.mha"))
+    volume = read_volume(tmp_path / "x.mha")
+    assert np.array_equal(volume.values, ras.dataobj)
+    assert np.allclose(volume.affine, ras.affine)
+    assert read_header(tmp_path / "x.mha") == read_header(tmp_path / "x.nii")
+
+
+def test_header_names_size_and_spacing(ras, tmp_path):
+    nib.save(ras, tmp_path / "x.nii.gz")
+    header = read_header(tmp_path / "x.nii.gz")
+    assert (header.shape, header.spacing_mm) == ((3, 4, 5), (1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize("name", ["x.nii.gz", "x.mha"])
+def test_unreadable_file_is_named_without_its_folder(tmp_path, name):
+    (tmp_path / name).write_bytes(b"no image")
+    for read in (read_header, read_volume):
+        with pytest.raises(ImageError, match=f"^{name}: expected a readable volume"):
+            read(tmp_path / name)
+
+
+def test_truncated_volume_is_refused(ras, tmp_path):
+    nib.save(ras, tmp_path / "x.nii.gz")
+    whole = (tmp_path / "x.nii.gz").read_bytes()
+    (tmp_path / "x.nii.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match="readable volume"):
+        read_volume(tmp_path / "x.nii.gz")
+
+
+def test_other_position_or_size_is_another_grid(ras, tmp_path):
+    nib.save(ras, tmp_path / "a.nii")
+    moved = ras.affine.copy()
+    moved[0, 3] += 1
+    nib.save(nib.Nifti1Image(np.asarray(ras.dataobj), moved), tmp_path / "b.nii")
+    a, b = read_volume(tmp_path / "a.nii"), read_volume(tmp_path / "b.nii")
+    require_same_grid(a, a, name="the label map")
+    with pytest.raises(GeometryError, match="the label map lies on another grid"):
+        require_same_grid(a, b, name="the label map")

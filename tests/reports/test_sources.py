@@ -1,0 +1,67 @@
+"""Sources are recognised by content, and broken ones are named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from medssl.core.errors import ConfigError
+from medssl.core.files import sha256_file
+from medssl.reports.sources import read_log, read_sources
+
+
+def test_every_kind_is_recognised_by_content(study, tmp_path):
+    check = tmp_path / "check.json"
+    check.write_text(json.dumps({"manifest": {}, "cases": 3, "findings": []}))
+    found = read_sources([*study.values(), check])
+    assert [len(kind) for kind in (found.runs, found.inferences, found.evaluations, found.checks)] == [1, 1, 1, 1]
+    assert [source.manifest.name for source in found.manifests] == ["mni-template-blocks", "mni-template"]
+
+
+def test_every_file_is_named_with_its_hash_and_without_its_path(study):
+    found = read_sources([study["metrics"]])
+    assert found.hashes == {"metrics/metrics.json": sha256_file(study["metrics"] / "metrics.json")}
+
+
+def test_manifest_paths_start_from_its_folder_unless_told_otherwise(study, tmp_path):
+    assert read_sources([study["manifest"]]).manifests[0].root == study["manifest"].parent
+    assert read_sources([study["manifest"]], data_root=tmp_path).manifests[0].root == tmp_path
+
+
+def test_metrics_in_results_belong_to_the_run(study, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "metrics.json").write_text((study["metrics"] / "metrics.json").read_text())
+    found = read_sources([tmp_path])
+    assert len(found.evaluations) == len(found.runs) == 1
+
+
+def test_torn_last_line_is_counted(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b'{"kind":"start"}\n{"kind":"tr\xc3')
+    assert read_log(log) == (({"kind": "start"},), 1)
+
+
+def test_broken_line_in_the_middle_is_refused_with_its_number(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"kind":"start"}\n{"kind\n{"kind":"end"}\n')
+    with pytest.raises(ConfigError, match=r"log\.jsonl, line 2"):
+        read_log(log)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [("{", "expected JSON"), ("[1]", "found a list"), ('{"a": 1}', "not recognised"), ("\x00\xff", "expected JSON")],
+)
+def test_broken_or_foreign_file_is_refused_by_name(tmp_path, content, text):
+    path = tmp_path / "x.json"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(ConfigError, match=f"x.json: .*{text}"):
+        read_sources([path])
+
+
+def test_missing_source_and_empty_folder_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no such file"):
+        read_sources([tmp_path / "nothing"])
+    with pytest.raises(ConfigError, match=r"no run\.json"):
+        read_sources([tmp_path])
