@@ -1,0 +1,150 @@
+"""Check a whole manifest: every case by itself, and the cases against each other.
+
+Codes beside those of `medssl.data.case_checks`: patient-split, duplicate, duplicate-mirrored, channel-count,
+orientation-mixed, label-unused, worker-died.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from medssl.core.findings import Finding, Severity, finding_from
+from medssl.data.case_checks import CaseReport, CaseTask, examine_case
+from medssl.data.manifest import Case, Manifest, Part
+from medssl.data.workers import default_workers, map_isolated
+
+
+class _Seen(NamedTuple):
+    part: Part
+    case: Case
+    report: CaseReport
+
+    @property
+    def place(self) -> str:
+        return self.part if self.case.fold is None else f"{self.part}, fold {self.case.fold}"
+
+
+def check_manifest(manifest: Manifest, root: Path, *, workers: int | None = None) -> list[Finding]:
+    """Look at every file that a manifest names, and at what the cases have in common.
+
+    A case that cannot be read, or whose worker process dies, gives a finding; the others are checked all the same.
+
+    Args:
+        manifest: What to check.
+        root: Folder that the manifest's paths start from.
+        workers: Processes; None chooses by the size of the images, 0 uses this process. The result is the same.
+
+    Returns:
+        Findings in the order of the manifest, then by code; those on the whole data set come last.
+    """
+    tasks = [CaseTask(root=root, part=part, case=case, labels=manifest.labels) for part, case in manifest.cases()]
+    count = default_workers(root / path for task in tasks for path in task.case.image) if workers is None else workers
+    seen = [
+        _Seen(task.part, task.case, _report(task, outcome))
+        for task, outcome in zip(tasks, map_isolated(examine_case, tasks, workers=count), strict=True)
+    ]
+    findings = [finding for item in seen for finding in item.report.findings]
+    findings += [*_patients(seen), *_duplicates(seen), *_channel_counts(seen)]
+    findings += [*_orientations(seen), *_unused_labels(seen, manifest)]
+    return _in_order(findings, [task.case.id for task in tasks])
+
+
+def _report(task: CaseTask, outcome: CaseReport | Exception) -> CaseReport:
+    if isinstance(outcome, CaseReport):
+        return outcome
+    return CaseReport(findings=[finding_from(outcome, case=task.case.id, where=task.case.image[0])])
+
+
+def _in_order(findings: Iterable[Finding], case_ids: Sequence[str]) -> list[Finding]:
+    position = {case_id: index for index, case_id in enumerate(case_ids)}
+
+    def key(finding: Finding) -> tuple[int, str, str, str]:
+        index = len(position) if finding.case is None else position[finding.case]
+        return index, finding.code, finding.where or "", finding.text
+
+    return sorted(findings, key=key)
+
+
+def _leaks(first: _Seen, second: _Seen) -> bool:
+    """Tell whether training on one would flatter the result on the other."""
+    if first.part == second.part == "training":
+        folds = {first.case.fold, second.case.fold}
+        return None not in folds and len(folds) == 2
+    # Training and unlabelled cases are both trained on; the others are held out, each for its own purpose
+    return first.part != second.part and {first.part, second.part} != {"training", "unlabeled"}
+
+
+def _pairs(groups: Iterable[list[_Seen]]) -> Iterator[tuple[_Seen, _Seen, bool]]:
+    """Yield (earlier, later, leaks) for each later member; the earlier one is one it leaks to, if there is any."""
+    for members in groups:
+        for index, later in enumerate(members[1:], start=1):
+            leaking = next((earlier for earlier in members[:index] if _leaks(earlier, later)), None)
+            yield leaking or members[0], later, leaking is not None
+
+
+def _grouped(seen: Iterable[tuple[Hashable, _Seen]]) -> list[list[_Seen]]:
+    groups: dict[Hashable, list[_Seen]] = defaultdict(list)
+    for key, item in seen:
+        groups[key].append(item)
+    return list(groups.values())
+
+
+def _patients(seen: list[_Seen]) -> Iterator[Finding]:
+    groups = _grouped((item.case.patient, item) for item in seen if item.case.patient is not None)
+    for earlier, later, leaks in _pairs(groups):
+        if leaks:  # the patient is not named: findings travel further than the manifest
+            text = f"this case ({later.place}) is of the same patient as case {earlier.case.id} ({earlier.place})."
+            fix = "Keep all cases of a patient in one part and fold: medssl split does."
+            yield Finding(code="patient-split", severity="error", text=text, fix=fix, case=later.case.id)
+
+
+def _duplicates(seen: list[_Seen]) -> Iterator[Finding]:
+    hashed = [item for item in seen if item.report.digests is not None]
+    for earlier, later, leaks in _pairs(_grouped((_hashes(item, mirrored=True), item) for item in hashed)):
+        same = _hashes(earlier, mirrored=False) == _hashes(later, mirrored=False)
+        severity: Severity = "error" if leaks else "warning"
+        kind = "the same voxels as" if same else "the same voxels, mirrored, as"
+        text = f"this case ({later.place}) has {kind} case {earlier.case.id} ({earlier.place})."
+        fix = "Take one of the two out" + (", or put both into one part and fold." if leaks else ".")
+        code = "duplicate" if same else "duplicate-mirrored"
+        yield Finding(code=code, severity=severity, text=text, fix=fix, case=later.case.id, where=later.case.image[0])
+
+
+def _hashes(item: _Seen, *, mirrored: bool) -> tuple[str, ...]:
+    return tuple(digest.mirrored if mirrored else digest.exact for digest in item.report.digests or ())
+
+
+def _channel_counts(seen: list[_Seen]) -> Iterator[Finding]:
+    counts = Counter(len(item.case.image) for item in seen)
+    if len(counts) < 2:
+        return
+    usual = max(counts, key=lambda count: (counts[count], count))
+    for item in seen:
+        found = len(item.case.image)
+        if found != usual:
+            text = f"expected {usual} image files (one a channel) as in {counts[usual]} cases, found {found}."
+            fix = "Add the missing channel, remove the one too many, or take the case out."
+            yield Finding(code="channel-count", severity="error", text=text, fix=fix, case=item.case.id)
+
+
+def _orientations(seen: list[_Seen]) -> Iterator[Finding]:
+    counts = Counter(item.report.orientation for item in seen if item.report.orientation is not None)
+    if len(counts) > 1:
+        listed = ", ".join(
+            f"{count} {axes}" for axes, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        )
+        text = f"voxel axes point in different directions: {listed}."
+        fix = "Nothing, if the bundle orients its images (the shipped ones do)."
+        yield Finding(code="orientation-mixed", severity="info", text=text, fix=fix)
+
+
+def _unused_labels(seen: list[_Seen], manifest: Manifest) -> Iterator[Finding]:
+    read = [item.report.label_values for item in seen if item.report.label_values is not None]
+    found = frozenset[int]().union(*read)
+    for value in manifest.label_values():
+        if read and value != 0 and value not in found:
+            text = f"label {value} ({manifest.labels[str(value)]}) is in none of the {len(read)} label files read."
+            yield Finding(code="label-unused", severity="info", text=text, fix="Remove it, or add cases that have it.")

@@ -1,0 +1,39 @@
+"""Processes over cases: order, isolation of failures and of deaths."""
+
+import pytest
+from faults.worker_functions import die_on_two, double, lambda_from
+
+from medssl.core.errors import ImageError, ResourceError
+from medssl.data import workers
+from medssl.data.workers import default_workers, map_isolated
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_results_come_in_order_and_an_error_stays_with_its_item(count):
+    outcomes = map_isolated(double, list(range(6)), workers=count)
+    assert [outcome for outcome in outcomes if isinstance(outcome, int)] == [0, 2, 4, 8, 10]
+    assert isinstance(outcomes[3], ImageError)
+    assert outcomes[3].code == "file-empty"
+
+
+def test_a_dying_process_loses_its_own_item_only():
+    outcomes = map_isolated(die_on_two, list(range(5)), workers=2)
+    assert [outcome for outcome in outcomes if isinstance(outcome, int)] == [0, 1, 3, 4]
+    assert isinstance(outcomes[2], ResourceError)
+    assert outcomes[2].code == "worker-died"
+
+
+def test_a_result_that_cannot_travel_is_an_error_of_its_item():
+    assert isinstance(map_isolated(lambda_from, [1], workers=1)[0], RuntimeError)
+
+
+def test_nothing_to_do_gives_nothing():
+    assert map_isolated(double, [], workers=2) == []
+
+
+def test_small_data_sets_need_no_processes(tmp_path, monkeypatch):
+    (tmp_path / "small").write_bytes(b"x" * 1000)
+    assert default_workers([tmp_path / "small", tmp_path / "missing"]) == 0
+    monkeypatch.setattr(workers, "_BYTES_FOR_A_WORKER", 10)
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    assert default_workers([tmp_path / "small"]) == 3
