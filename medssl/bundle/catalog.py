@@ -81,7 +81,7 @@ def describe_bundle(bundle: Path) -> dict[str, Any]:
         "patch": inference.get("patch_size"),
         "licence": _licence(bundle),
         "data_source": metadata.get("data_source"),
-        "packages": _packages(metadata),
+        "packages": pinned_packages(metadata),
         "memory": metadata.get("memory"),
         "metrics": metadata.get("eval_metrics"),
         "weights": _weights(bundle, metadata),
@@ -89,14 +89,15 @@ def describe_bundle(bundle: Path) -> dict[str, Any]:
     }
 
 
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
-
-
-def _packages(metadata: dict[str, Any]) -> dict[str, str]:
+def pinned_packages(metadata: dict[str, Any]) -> dict[str, str]:
+    """Return the package versions that a bundle's weights were checked with, from metadata.json."""
     main = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
     others = metadata.get("required_packages_version") or metadata.get("optional_packages_version") or {}
-    return {package: metadata[key] for package, key in main.items() if key in metadata} | dict(others)
+    return {package: str(metadata[key]) for package, key in main.items() if key in metadata} | dict(others)
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
 
 
 def _licence(bundle: Path) -> str | None:

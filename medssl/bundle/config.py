@@ -288,9 +288,7 @@ def _macro_content(macro: str, bundle: Path) -> Any:
     folder = (bundle / "configs").resolve()
     file = (bundle / path).resolve()
     if not file.is_relative_to(folder) or file.suffix != ".json":
-        message = (
-            f"bundle {bundle.name}: the macro {macro!r} leaves the bundle's configs. Write its content out."
-        )
+        message = f"bundle {bundle.name}: the macro {macro!r} leaves the bundle's configs. Write its content out."
         raise ConfigError(message)
     try:
         return deepcopy(get_item(read_json(file), item_id) if item_id else read_json(file))

@@ -116,6 +116,17 @@ def has_control_flow(expression: str) -> bool:
     return branches or len(loops) > 1 or any(loop.ifs for loop in loops)
 
 
+def leading_literals(expression: str) -> list[str]:
+    """Return the string literals of an expression that may begin a path: all but those appended with "+"."""
+    try:
+        tree = ast.parse(_as_evaluated(expression.removeprefix("$")))
+    except (SyntaxError, ValueError):
+        return []
+    appended = {id(node.right) for node in ast.walk(tree) if isinstance(node, ast.BinOp)}
+    literals = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [str(node.value) for node in literals if id(node) not in appended]
+
+
 def _as_evaluated(text: str) -> str:
     # The same replacement as MONAI's, longest reference first, so that a reference inside a string literal
     # (which would end that literal) is seen exactly as eval would see it.

@@ -7,7 +7,9 @@ references that lead nowhere, components that do not exist, arguments that their
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ __all__ = [
     "check_config",
     "config_findings",
     "load_config",
+    "missing_properties",
     "parse_overrides",
     "resolved_json",
     "workflow",
@@ -143,18 +146,58 @@ def workflow(
 
 def workflow_of(config: BundleConfig, workflow_type: str) -> Any:
     """Return MONAI's workflow of a configuration that `load_config` returned, not yet initialized."""
-    from monai.bundle import ConfigParser, ConfigWorkflow
+    from monai.bundle import ConfigWorkflow
+
+    return _built(ConfigWorkflow, config, workflow_type)
+
+
+def missing_properties(config: BundleConfig, workflow_type: str) -> list[str]:
+    """Return what MONAI's own `check_properties` misses, looking at ids only, so that no data is needed.
+
+    The stock workflow instantiates every required property to see whether it exists; here it is looked up.
+
+    Raises:
+        Exception: Whatever MONAI's check raises on ids of an unexpected form.
+    """
+    from monai.bundle import ConfigWorkflow
+
+    class IdWorkflow(ConfigWorkflow):
+        def _get_property(self, name: str, property: dict[str, Any]) -> Any:
+            try:
+                return self.parser[self._get_prop_id(name, property)]
+            except KeyError as error:
+                raise AttributeError(name) from error
+
+    with _quiet_monai():
+        return list(_built(IdWorkflow, config, workflow_type).check_properties() or [])
+
+
+def _built(kind: Any, config: BundleConfig, workflow_type: str) -> Any:
+    from monai.bundle import ConfigParser
 
     folder = config.bundle / "configs"
-    built = ConfigWorkflow(
-        config_file=[str(folder / name) for name in config.files],
-        meta_file=str(folder / "metadata.json"),
-        logging_file=False,
-        workflow_type=workflow_type,
-    )
-    # What was checked is what runs: the files are not read a second time for their content.
+    with _quiet_monai():
+        built = kind(
+            config_file=[str(folder / name) for name in config.files],
+            meta_file=str(folder / "metadata.json"),
+            logging_file=False,
+            workflow_type=workflow_type,
+        )
+    # What was checked is what runs: the content that MONAI just read from the files is put aside.
     built.parser = ConfigParser(config=deepcopy(config.content))
     return built
+
+
+@contextmanager
+def _quiet_monai() -> Iterator[None]:
+    """Keep MONAI from warning of what is intended here: logging that stays with the caller."""
+    logger = logging.getLogger("monai.bundle.workflows")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _lost_references(content: dict[str, Any], value: Any) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,38 @@
+import pytest
+
+from medssl.bundle.targets import find_target, known_names, target_refusal
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "UNet", "LoadImaged", "Compose", "DiceCELoss", "SupervisedTrainer", "ValidationHandler", "SlidingWindowInferer",
+        "CacheDataset", "MeanDice", "CheckpointLoader", "torch.optim.AdamW", "torch.optim.lr_scheduler.OneCycleLR",
+        "torch.nn.parallel.DistributedDataParallel", "torch.utils.data.DataLoader", "torch.device",
+        "ignite.metrics.Loss", "ignite.handlers.EarlyStopping", "monai.handlers.from_engine",
+        "monai.utils.set_determinism", "monai.networks.nets.SwinUNETR", "medssl.core.seeding.seed_everything",
+    ],
+)  # fmt: skip
+def test_what_bundles_need_is_on_the_list(target: str) -> None:
+    assert target_refusal(target) is None
+    assert find_target(target) is not None
+
+
+def test_misspelt_name_is_not_a_matter_of_trust() -> None:
+    assert target_refusal("UNte") is None
+    assert find_target("UNte") is None
+    assert "UNet" in known_names("UNte")
+
+
+def test_module_name_outside_the_list_is_never_imported() -> None:
+    import sys
+
+    assert target_refusal("antigravity.fly")
+    assert find_target("antigravity.fly") is None
+    assert "antigravity" not in sys.modules
+
+
+def test_trusted_name_outside_the_list_is_found() -> None:
+    import json
+
+    assert find_target("json.loads", trusted=True) is json.loads
