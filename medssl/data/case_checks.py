@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,7 +209,7 @@ class _Examination:
                 f"{header.path.name}: the label is stored as {volume.voxels.dtype}; whole values are read as integers."
             )
             self.add("label-float", text, fix="Nothing needs to be done.", where=relative, severity="info")
-        values = read_label_values(volume)
+        values = frozenset(count_label_values(volume))
         self.judge_values(values, header.path.name, relative)
         return values
 
@@ -225,21 +226,22 @@ class _Examination:
             self.add("label-empty", text, fix=fix, where=relative, severity="warning")
 
 
-def read_label_values(volume: Volume) -> frozenset[int]:
-    """Return the set of values of a label map; floats are accepted if they are whole.
+def count_label_values(volume: Volume) -> Counter[int]:
+    """Count the voxels of each value of a label map; floats are accepted if they are whole.
 
     Raises:
         ImageError: If a value is no whole number.
     """
-    values: set[float] = set()
+    counts: Counter[float] = Counter()
     for k in range(volume.header.shape[2]):  # slice by slice: no sorted copy of the whole volume
-        values.update(np.unique(volume.voxels[:, :, k]).tolist())
-    broken = sorted(value for value in values if value != int(value))
+        values, numbers = np.unique(volume.voxels[:, :, k], return_counts=True)
+        counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
+    broken = sorted(value for value in counts if value != int(value))
     if broken:
         text = f"{volume.header.path.name}: expected whole numbers as label values, found {_listed(broken)}."
         fix = "Resample labels with nearest neighbours; export the label again."
         raise ImageError(text, fix=fix, code="label-not-integer")
-    return frozenset(int(value) for value in values)
+    return Counter({int(value): counts[value] for value in sorted(counts)})
 
 
 def _listed(values: list[Any]) -> str:

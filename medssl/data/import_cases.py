@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from medssl.core.errors import ConfigError, MedsslError
 from medssl.core.findings import Finding, finding_from
-from medssl.data.case_checks import read_label_values
+from medssl.data.case_checks import count_label_values
 from medssl.data.manifest import Manifest
 from medssl.data.volumes import read_header, read_volume
 
@@ -115,7 +115,7 @@ def _scan_labels(parts: dict[str, list[CaseEntry]], root: Path, findings: list[F
     cases = [case for entries in parts.values() for case in entries if "label" in case]
     for case in cases:
         try:
-            values |= read_label_values(read_volume(root / case["label"]))
+            values |= count_label_values(read_volume(root / case["label"])).keys()
         except MedsslError as error:
             findings.append(finding_from(error, case=case["id"], where=case["label"]))
     labels = {"0": "background"} | {str(value): f"label_{value}" for value in sorted(values - {0}) if value > 0}
