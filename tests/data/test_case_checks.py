@@ -157,7 +157,9 @@ def test_infinite_label_is_refused(tmp_path, case):
 def test_tolerance_follows_the_smallest_voxel_edge(tmp_path):
     first = read_header(write_good_file(tmp_path / "a.nii.gz"))
     content = bytearray(gzip.decompress((tmp_path / "a.nii.gz").read_bytes()))
-    struct.pack_into("<f", content, 280 + 12, 0.06)  # shift along x by more than 5% of 1 mm
-    (tmp_path / "b.nii").write_bytes(content)
-    with pytest.raises(GeometryError, match=r"0\.06 mm"):
-        require_same_grid(first, read_header(tmp_path / "b.nii"), "label")
+    for name, shift in (("near", 0.24), ("far", 0.26)):
+        struct.pack_into("<f", content, 280 + 12, shift)  # along x, where an edge is 1 mm
+        (tmp_path / f"{name}.nii").write_bytes(content)
+    require_same_grid(first, read_header(tmp_path / "near.nii"), "label")
+    with pytest.raises(GeometryError, match=r"0\.26 mm"):
+        require_same_grid(first, read_header(tmp_path / "far.nii"), "label")
