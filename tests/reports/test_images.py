@@ -71,3 +71,15 @@ def test_other_position_or_size_is_another_grid(ras, tmp_path):
     require_same_grid(a, a, name="the label map")
     with pytest.raises(GeometryError, match="the label map lies on another grid"):
         require_same_grid(a, b, name="the label map")
+
+
+def test_flat_picture_is_no_volume(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((5, 5), np.uint8), np.eye(4)), tmp_path / "x.nii")
+    with pytest.raises(ImageError, match=r"three axes, found shape \(5, 5\)"):
+        read_volume(tmp_path / "x.nii")
+
+
+def test_first_of_several_time_points_is_read(tmp_path):
+    values = np.arange(2 * 3 * 4 * 2, dtype=np.uint8).reshape(2, 3, 4, 2)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "x.nii")
+    assert np.array_equal(read_volume(tmp_path / "x.nii").values, values[..., 0])
