@@ -257,17 +257,19 @@ def _no_constant(name: str) -> Any:
 
 
 def _resolve_macros(parser: Any, bundle: Path) -> None:
-    """Replace macros until none is left, so that MONAI's own, which may reach into any file, finds nothing to do."""
+    """Resolve until nothing changes, so that MONAI, which resolves again and from any file, runs what was checked."""
     for _ in range(_MACRO_ROUNDS):
+        before = deepcopy(parser.get())
         _import_macro_files(parser.get(), bundle)
         try:
             parser.resolve_macro_and_relative_ids()
         except (KeyError, ValueError, IndexError, RecursionError) as error:
             message = f"bundle {bundle.name}: a macro or relative id does not resolve ({error}). Correct the id."
             raise ConfigError(message) from error
-        if not any(isinstance(value, str) and value.startswith("%") for _, value in walk(parser.get())):
+        macros = any(isinstance(value, str) and value.startswith("%") for _, value in walk(parser.get()))
+        if not macros and parser.get() == before:
             return
-    message = f"bundle {bundle.name}: macros refer to each other without end. Write one of them out."
+    message = f"bundle {bundle.name}: macros or relative ids lead on without end. Write one of them out."
     raise ConfigError(message)
 
 

@@ -48,7 +48,7 @@ _IGNITE_HANDLERS = frozenset(
 _HANDLER_FUNCTIONS = frozenset({"from_engine", "stopping_fn_from_metric", "stopping_fn_from_loss", "ignore_data"})
 # Names that a family would let in, and that take code, fetch from the network or write where they are told.
 _DENIED = re.compile(
-    r"(Rand)?(Lambda|TorchVision|TorchIO|CuCIM).*|WriteFileMapping.*|MLFlowHandler|ClearML.*|TrtHandler|Transchex|"
+    r"(Rand)?(Lambda|TorchVision|TorchIO|CuCIM).*|WriteFileMapping.*|MLFlowHandler|LogfileHandler|ClassificationSaver|ClearML.*|TrtHandler|Transchex|CellSamWrapper|"
     r"TorchVisionFCModel|PerceptualLoss|.*PerceptualSimilarity.*|MetricsLambda|LearningRateFinder|save.*|write.*|export.*"
 )
 

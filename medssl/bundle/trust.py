@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import ast
 import configparser
-import logging
-import logging.handlers
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,10 @@ _SHOWN = 120  # characters of a refused value that are shown
 _MODES = ("default", "callable")  # "debug" opens an interactive debugger
 _COMPONENT_KEYS = frozenset({"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"})
 
+# Handlers that write to files would let a bundle choose both the place and the text; others open connections.
+_LOGGING = frozenset({"StreamHandler", "NullHandler", "Formatter"})
+# MONAI puts the bundle's folder on the module path, where such a file could stand in for a package imported later.
+_MODULES = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".dylib"})
 _READERS = frozenset({"NibabelReader", "ITKReader", "NrrdReader", "PydicomReader", "NumpyReader"})
 _WRITERS = frozenset({"NibabelWriter", "ITKWriter"})
 
@@ -41,7 +44,6 @@ _ARGUMENTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "reader": (_one_of(_READERS), f"one of {', '.join(sorted(_READERS))}"),
     "writer": (_one_of(_WRITERS), f"one of {', '.join(sorted(_WRITERS))}"),
     "merger_cls": (_one_of(frozenset({"AvgMerger"})), "AvgMerger"),
-    "backbone": (lambda value: isinstance(value, str) and "." not in value and value[:1] not in "@$", "a plain name"),
     "pretrained": (_off, "false"),
     "pretrained_url": (_off, "null"),
     "pretrained_path": (_off, "null"),
@@ -71,7 +73,7 @@ def refused_items(config: BundleConfig | Mapping[str, Any]) -> list[Finding]:
 
 
 def refused_logging(path: Path) -> list[Finding]:
-    """Return what a logging.conf would run beyond handlers of the standard library with literal arguments."""
+    """Return what a logging.conf would run beyond logging to the console."""
     reader = configparser.RawConfigParser()
     try:
         reader.read_string(path.read_text(encoding="utf-8"))
@@ -82,9 +84,19 @@ def refused_logging(path: Path) -> list[Finding]:
         for field, rule in (("class", _logging_class), ("args", _plain_arguments), ("kwargs", _plain_arguments)):
             value = reader[section].get(field, "").strip()
             if value and not rule(value):
-                reason = f"{field} must name only classes of logging and literal arguments"
+                reason = f"only {', '.join(sorted(_LOGGING))} with literal arguments are allowed, found another {field}"
                 found.append(_finding("trust-logging", f"{path.name}, [{section}]", reason, value))
     return found
+
+
+def refused_modules(bundle: Path) -> list[Finding]:
+    """Return the Python modules and libraries in a bundle's folder; bundles hold none."""
+    reason = "bundles hold no code; Python could import it in place of a package"
+    return [
+        _finding("trust-module", path.relative_to(bundle).as_posix(), reason, path.name)
+        for path in sorted(bundle.rglob("*"))
+        if path.suffix.lower() in _MODULES
+    ]
 
 
 def require_trust(config: BundleConfig, *, trust: bool = False) -> list[Finding]:
@@ -102,7 +114,7 @@ def require_trust(config: BundleConfig, *, trust: bool = False) -> list[Finding]
     Raises:
         TrustError: If items are refused and `trust` is not given; every item is listed.
     """
-    found = refused_items(config)
+    found = refused_items(config) + refused_modules(config.bundle)
     logging_file = config.bundle / "configs" / "logging.conf"
     if logging_file.is_file():
         found += refused_logging(logging_file)
@@ -143,20 +155,15 @@ def _component_refusals(component: Mapping[str, Any]) -> Iterator[tuple[str, str
 
 
 def _fetches_by_default(target: str) -> bool:
-    code = getattr(find_target(target), "__init__", None)
-    names = getattr(getattr(code, "__code__", None), "co_varnames", ())
-    defaults = getattr(code, "__defaults__", None) or ()
-    count = getattr(getattr(code, "__code__", None), "co_argcount", 0)
-    return bool(dict(zip(names[count - len(defaults) : count], defaults, strict=False)).get("pretrained", False))
+    try:
+        parameter = inspect.signature(find_target(target)).parameters.get("pretrained")
+    except (TypeError, ValueError):
+        return False  # misspelt, or built in
+    return parameter is not None and parameter.default is True
 
 
 def _logging_class(value: str) -> bool:
-    module, _, name = value.rpartition(".")
-    if module not in {"", "logging", "logging.handlers", "handlers"}:
-        return False
-    place = logging.handlers if module.endswith("handlers") else logging
-    found = getattr(place, name, None)
-    return isinstance(found, type) and issubclass(found, (logging.Handler, logging.Formatter))
+    return value.removeprefix("logging.") in _LOGGING
 
 
 def _plain_arguments(value: str) -> bool:

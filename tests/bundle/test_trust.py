@@ -57,6 +57,9 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "cache that unpickles": {"x": {"_target_": "PersistentDataset", "weights_only": False}},
     "weights from the network": {"x": {"_target_": "DenseNet121", "pretrained": True}},
     "weights by default": {"x": {"_target_": "EfficientNetBN", "model_name": "efficientnet-b0"}},
+    "text written where the bundle likes": {"x": {"_target_": "LogfileHandler", "output_dir": "."}},
+    "table written where the bundle likes": {"x": {"_target_": "ClassificationSaver", "output_dir": "."}},
+    "tracker that reports to a host": {"x": {"_target_": "MLFlowHandler", "tracking_uri": "x"}},
     "debugger": {"x": {"_target_": "Identity", "_mode_": "debug"}},
     "debugger by flag": {"x": {"_target_": "Identity", "_debug_": True}},
     "mode by reference": {"m": "debug", "x": {"_target_": "Identity", "_mode_": "@m"}},
@@ -127,12 +130,33 @@ def test_plain_configuration_passes(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["class=os.system", "class=handlers.os.system", "args=(__import__('os').system('x'),)", "kwargs={'a': open('x')}"],
+    [
+        "class=FileHandler",
+        "class=handlers.SocketHandler",
+        "class=os.system",
+        "class=handlers.os.system",
+        "args=(__import__('os').system('x'),)",
+        "kwargs={'a': open('x')}",
+    ],
 )
 def test_logging_that_runs_code_is_refused(tmp_path: Path, line: str) -> None:
     path = tmp_path / "logging.conf"
     path.write_text(f"[handler_x]\nlevel=INFO\n{line}\n", encoding="utf-8")
     assert [finding.code for finding in refused_logging(path)] == ["trust-logging"]
+
+
+def test_module_beside_the_configs_is_refused(bundle: Path) -> None:
+    # MONAI puts the bundle on the module path, so this would stand in for the real itk once a reader asks for it
+    (bundle / "itk.py").write_text("", encoding="utf-8")
+    with pytest.raises(TrustError, match=r"itk\.py"):
+        load_config(bundle, ["inference"])
+
+
+def test_key_that_becomes_a_relative_id_in_a_second_pass_is_refused(bundle: Path) -> None:
+    attack = {"p": {"k@": {"b": "$@#c", "c": 1}}}
+    (bundle / "configs" / "hostile.json").write_text(json.dumps(attack), encoding="utf-8")
+    with pytest.raises(ConfigError):
+        load_config(bundle, ["inference", "hostile"])
 
 
 def test_logging_to_the_console_passes(tmp_path: Path) -> None:

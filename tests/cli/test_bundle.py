@@ -1,7 +1,7 @@
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -49,12 +49,11 @@ def test_catalog_starts_without_torch(verb: list[str]) -> None:
 
 def test_info_answers_at_once() -> None:
     code = f"from medssl.cli.main import run; run(['bundle', 'info', '{NAME}'])"
-    seconds = []
-    for _ in range(5):  # the best of five, since other processes may hold the machine
-        start = time.monotonic()
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        seconds.append(time.monotonic() - start)
-    assert min(seconds) < 0.8  # the target is 0.4 s; slower machines need room
+    before = os.times()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    after = os.times()
+    # processor time, which other processes on the machine do not change
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 0.6
 
 
 def test_verify_reports_every_finding_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

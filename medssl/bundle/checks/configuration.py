@@ -9,7 +9,7 @@ from medssl.bundle.checks.subject import Subject, finding
 from medssl.bundle.config import BundleConfig, walk
 from medssl.bundle.expressions import LONGEST_EXPRESSION, has_control_flow, is_expression
 from medssl.bundle.resolve import config_findings, missing_properties
-from medssl.bundle.trust import refused_items, refused_logging
+from medssl.bundle.trust import refused_items, refused_logging, refused_modules
 from medssl.core.errors import ConfigError
 from medssl.core.findings import Finding
 
@@ -17,6 +17,7 @@ from medssl.core.findings import Finding
 def guard(subject: Subject) -> Iterator[Finding]:
     """B05: nothing that bundles do not need may run."""
     yield from _once(subject, refused_items)
+    yield from refused_modules(subject.folder)
     logging_file = subject.folder / "configs" / "logging.conf"
     if logging_file.is_file():
         yield from refused_logging(logging_file)
