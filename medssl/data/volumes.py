@@ -237,6 +237,9 @@ def _open_nifti(path: Path) -> IO[bytes]:
             compressed = start.read(2) == b"\x1f\x8b"
     except PermissionError as error:
         raise _no_permission(path) from error
+    except OSError as error:  # it went away since its size was asked for
+        text = f"{path.name}: expected a file that can be opened, found: {error.strerror}."
+        raise ImageError(text, fix="Bring the file back, or try again.", code="file-missing") from error
     if compressed != compressed_name:
         found = "a gzip file" if compressed else "no gzip file"
         text = f"{path.name}: expected what the suffix says, found {found}."
@@ -267,7 +270,7 @@ def _read_exactly(stream: IO[bytes], target: memoryview, path: Path, *, start: i
 def _nifti_header(path: Path, file_bytes: int) -> Header:
     with closing(_open_nifti(path)) as stream:
         raw = _parse_nifti(path, stream)
-    # Dimensions and types are looked at first: a 2D image often lacks the spacing of the third axis.
+    # Dimensions are looked at first: a 2D image often lacks the spacing of the third axis.
     shape = _without_trailing_one(tuple(int(size) for size in raw.get_data_shape()))
     _require_three_dimensions(path, shape)
     require_spacing(path, tuple(float(value) for value in raw["pixdim"][1:4]))
@@ -276,8 +279,8 @@ def _nifti_header(path: Path, file_bytes: int) -> Header:
         data_offset = int(raw["vox_offset"])
         affine = np.asarray(raw.get_best_affine(), dtype=np.float64)
         dtype = raw.get_data_dtype()
-    except (HeaderDataError, ValueError, OverflowError) as error:
-        text = f"{path.name}: expected a NIfTI header with an orientation and a type, found: {error}."
+    except (HeaderDataError, ValueError, OverflowError, KeyError) as error:
+        text = f"{path.name}: expected a NIfTI header with an orientation and a known type, found: {error}."
         raise ImageError(text, fix="Convert the image again from its source.", code="file-format") from error
     return checked_header(
         path=path,

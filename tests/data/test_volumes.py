@@ -81,6 +81,21 @@ def test_hostile_header_is_refused_before_memory_is_taken(broken):
     assert peak < 10_000_000
 
 
+@pytest.mark.parametrize(("share", "code"), [(1.05, "file-oversized"), (0.95, "file-truncated")])
+def test_the_bound_is_what_deflate_can_pack(tmp_path, good, share, code):
+    content = bytearray(gzip.decompress(good.read_bytes()))
+    path = tmp_path / "promise.nii.gz"
+    voxels = int(len(gzip.compress(bytes(content))) * 1032 * share / 2)
+    struct.pack_into("<3h", content, 42, voxels // 10000, 100, 100)
+    path.write_bytes(gzip.compress(bytes(content)))
+    assert failure(path).code == code
+
+
+def test_a_file_that_vanishes_after_its_size_was_read_is_missing(good, monkeypatch):
+    monkeypatch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(OSError(116, "Stale file handle")))
+    assert failure(good).code == "file-missing"
+
+
 def test_voxels_and_geometry_equal_nibabels(good):
     volume = read_volume(good)
     image = nib.load(good)
@@ -255,6 +270,23 @@ def test_orientation_is_read_from_any_of_the_48_affines(tmp_path_factory, axes, 
     path = tmp_path_factory.getbasetemp() / "oriented.nii"
     nib.save(nib.Nifti1Image(np.ones((3, 4, 5), np.uint8), affine), path)
     assert read_header(path).orientation == "".join(nib.aff2axcodes(affine))
+
+
+@settings(max_examples=400, deadline=None)
+@given(changes=st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=6))
+def test_no_header_whatever_its_bytes_gets_past_the_checks(tmp_path_factory, changes):
+    content = bytearray(gzip.decompress(write_good_file(tmp_path_factory.getbasetemp() / "f.nii.gz").read_bytes()))
+    for position, value in changes:
+        content[position] = value
+    path = tmp_path_factory.getbasetemp() / "f.nii"
+    path.write_bytes(content)
+    try:
+        volume = read_volume(path)
+    except MedsslError as error:
+        assert error.code != "error" and error.fix
+    else:
+        assert volume.voxels.shape == volume.header.shape
+        assert np.isfinite(volume.voxels).all()
 
 
 def test_errors_survive_the_way_back_from_a_worker():
