@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import stat
 import zlib
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,13 +21,20 @@ import numpy.typing as npt
 import psutil
 from nibabel.spatialimages import HeaderDataError
 
-from medssl.core.errors import GeometryError, ImageError, ResourceError
+from medssl.core.errors import ImageError, ResourceError
+from medssl.data.volume_checks import (
+    no_permission,
+    require_affine,
+    require_numbers,
+    require_room,
+    require_spacing,
+    require_three_dimensions,
+    size_of_regular_file,
+)
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 SUFFIXES = (*NIFTI_SUFFIXES, ".mha", ".nrrd")
 
-# Deflate cannot pack more than 1032 bytes into one; a header that promises more than that is lying.
-_MOST_DEFLATED = 1032
 _CHUNK_BYTES = 1 << 22
 _NIFTI_HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _MEMORY_SHARE = 0.9
@@ -97,7 +103,7 @@ def read_header(path: Path) -> Header:
         GeometryError: If spacing or affine are unusable.
     """
     path = Path(path)
-    file_bytes = _size_of_regular_file(path)
+    file_bytes = size_of_regular_file(path)
     if path.name.lower().endswith(NIFTI_SUFFIXES):
         header = _nifti_header(path, file_bytes)
     elif path.name.lower().endswith(SUFFIXES):
@@ -173,10 +179,10 @@ def checked_header(
         ImageError: If it is no 3D image of plain numbers, or the file is too short for its voxels.
         GeometryError: If the affine is unusable.
     """
-    _require_numbers(path, dtype)
-    size = _require_three_dimensions(path, shape)
-    _require_room(path, math.prod(size) * dtype.itemsize + data_offset, file_bytes, compressed=compressed)
-    spacing = _require_affine(path, affine)
+    require_numbers(path, dtype)
+    size = require_three_dimensions(path, shape)
+    require_room(path, math.prod(size) * dtype.itemsize + data_offset, file_bytes, compressed=compressed)
+    spacing = require_affine(path, affine)
     return Header(
         path=path,
         shape=size,
@@ -190,53 +196,13 @@ def checked_header(
     )
 
 
-def require_spacing(path: Path, spacing_mm: tuple[float, ...]) -> None:
-    """Refuse a spacing that is not positive and finite.
-
-    Raises:
-        GeometryError: If a spacing is zero, negative, infinite or NaN.
-    """
-    if not all(math.isfinite(value) and value > 0 for value in spacing_mm):
-        found = " x ".join(f"{value:g}" for value in spacing_mm)
-        text = f"{path.name}: expected positive voxel sizes in mm, found {found}."
-        raise GeometryError(text, fix="Convert the image again from its source, or correct the header.", code="spacing")
-
-
-def _size_of_regular_file(path: Path) -> int:
-    name = path.name
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        found = "a link whose target does not exist" if path.is_symlink() else "nothing at that path"
-        text = f"{name}: expected an image file, found {found}."
-        raise ImageError(text, fix="Correct the path, or bring the file back.", code="file-missing") from error
-    except PermissionError as error:
-        raise _no_permission(path) from error
-    except OSError as error:  # a loop of links, a name too long, a network drive that went away
-        text = f"{name}: expected an image file, found a path that cannot be followed ({error.strerror})."
-        raise ImageError(text, fix="Correct the path or the link.", code="file-missing") from error
-    if not stat.S_ISREG(status.st_mode):
-        found = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
-        text = f"{name}: expected an image file, found {found}."
-        raise ImageError(text, fix="Name the image file itself.", code="file-kind")
-    if status.st_size == 0:
-        text = f"{name}: expected an image, found an empty file (0 bytes)."
-        raise ImageError(text, fix="Copy or export the file again.", code="file-empty")
-    return status.st_size
-
-
-def _no_permission(path: Path) -> ImageError:
-    text = f"{path.name}: expected a readable file, found one that this user may not read."
-    return ImageError(text, fix="Give read permission (chmod u+r), or run as its owner.", code="file-permission")
-
-
 def _open_nifti(path: Path) -> IO[bytes]:
     compressed_name = path.name.lower().endswith(".gz")
     try:
         with path.open("rb") as start:
             compressed = start.read(2) == b"\x1f\x8b"
     except PermissionError as error:
-        raise _no_permission(path) from error
+        raise no_permission(path) from error
     except OSError as error:  # it went away since its size was asked for
         text = f"{path.name}: expected a file that can be opened, found: {error.strerror}."
         raise ImageError(text, fix="Bring the file back, or try again.", code="file-missing") from error
@@ -272,7 +238,7 @@ def _nifti_header(path: Path, file_bytes: int) -> Header:
         raw = _parse_nifti(path, stream)
     # Dimensions are looked at first: a 2D image often lacks the spacing of the third axis.
     shape = _without_trailing_one(tuple(int(size) for size in raw.get_data_shape()))
-    _require_three_dimensions(path, shape)
+    require_three_dimensions(path, shape)
     require_spacing(path, tuple(float(value) for value in raw["pixdim"][1:4]))
     try:
         slope, intercept = raw.get_slope_inter()
@@ -340,55 +306,8 @@ def _scaled(voxels: npt.NDArray[Any], header: Header) -> npt.NDArray[Any]:
     return scaled
 
 
-def _require_numbers(path: Path, dtype: np.dtype[Any]) -> None:
-    if dtype.names:
-        text = f"{path.name}: expected one number in each voxel, found colours ({'/'.join(dtype.names)})."
-        raise ImageError(text, fix="Convert it to grey values, or choose the original image.", code="image-rgb")
-    if dtype.kind not in "iufb" or dtype.itemsize > 8:
-        text = f"{path.name}: expected integers or floats of at most 8 bytes, found {dtype}."
-        raise ImageError(text, fix="Convert the image to float32.", code="image-type")
-
-
 def _without_trailing_one(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:3] if len(shape) > 3 and set(shape[3:]) == {1} else shape
-
-
-def _require_three_dimensions(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    found = " x ".join(str(size) for size in shape)
-    if any(size <= 0 for size in shape) or not shape:
-        text = f"{path.name}: expected a positive number of voxels along each axis, found ({found})."
-        raise ImageError(text, fix="Export the image again.", code="image-dimensions")
-    if len(shape) != 3:
-        fix = (
-            "Write one file for each channel or time point and list them all as the case's image."
-            if len(shape) > 3
-            else "Stack the slices into a volume, or take the case out."
-        )
-        text = f"{path.name}: expected a 3D image, found {len(shape)}D ({found})."
-        raise ImageError(text, fix=fix, code="image-dimensions")
-    return shape[0], shape[1], shape[2]
-
-
-def _require_room(path: Path, needed: int, file_bytes: int, *, compressed: bool) -> None:
-    most = file_bytes * (_MOST_DEFLATED if compressed else 1)
-    if needed <= most:
-        return
-    text = (
-        f"{path.name}: the header promises {needed:,} bytes, but a file of {file_bytes:,} bytes holds at most {most:,}."
-    )
-    # An honest file that lost its end misses a part; no honest file misses all but a trace
-    code = "file-truncated" if not compressed and needed < 1000 * file_bytes else "file-oversized"
-    raise ImageError(text, fix="Copy or export the file again.", code=code)
-
-
-def _require_affine(path: Path, affine: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    # The determinant relative to the spacings does not depend on the voxel size
-    if np.isfinite(affine).all() and (spacing > 0).all() and abs(np.linalg.det(affine[:3, :3] / spacing)) > 1e-4:
-        return float(spacing[0]), float(spacing[1]), float(spacing[2])
-    rows = "; ".join(" ".join(f"{value:g}" for value in row) for row in affine[:3])
-    text = f"{path.name}: expected an affine that maps voxels to three dimensions, found a singular one ({rows})."
-    raise GeometryError(text, fix="Convert the image again from its source, or correct the header.", code="affine")
 
 
 def _require_memory(header: Header) -> None:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813  (the name that its own documentation uses)
 
 from medssl.core.errors import ImageError
-from medssl.data.volumes import Header, checked_header, require_spacing
+from medssl.data.volume_checks import no_permission, require_spacing
+from medssl.data.volumes import Header, checked_header
 
 # Only what stands in the file itself is read: a header that names another file could lead anywhere.
 _LONGEST_HEADER_BYTES = 1 << 16
@@ -70,9 +71,7 @@ def _require_attached(path: Path) -> None:
         with path.open("rb") as stream:
             start = stream.read(_LONGEST_HEADER_BYTES)
     except PermissionError as error:
-        text = f"{path.name}: expected a readable file, found one that this user may not read."
-        fix = "Give read permission (chmod u+r), or run as its owner."
-        raise ImageError(text, fix=fix, code="file-permission") from error
+        raise no_permission(path) from error
     if path.name.lower().endswith(".mha"):
         attached = b"ElementDataFile = LOCAL" in start or b"ElementDataFile=LOCAL" in start
     else:
