@@ -62,6 +62,25 @@ def check(
     return exit_codes.SOME_FAILED if has_errors(findings) else exit_codes.OK
 
 
+def refuse_broken_data(manifest: Path, data_root: Path) -> None:
+    """Check a manifest before it is trained on; list what is wrong and stop where there are errors.
+
+    Raises:
+        typer.Exit: With code 2, if any case has an error.
+    """
+    from medssl.cli.findings import show_findings
+    from medssl.core.findings import has_errors
+    from medssl.data.checks import check_manifest
+    from medssl.data.manifest import load_manifest
+
+    content = load_manifest(manifest)
+    findings = [finding for finding in check_manifest(content, data_root) if finding.severity != "info"]
+    show_findings(findings)
+    if has_errors(findings):
+        typer.echo("Nothing was trained. Repair these cases, or take them out of the manifest.", err=True)
+        raise typer.Exit(exit_codes.NOTHING_DONE)
+
+
 def _summary(findings: Sequence[Finding], cases: int) -> str:
     counts = [sum(finding.severity == severity for finding in findings) for severity in _SEVERITIES]
     touched = len({finding.case for finding in findings if finding.severity == "error" and finding.case})

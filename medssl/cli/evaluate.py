@@ -56,7 +56,8 @@ def evaluate(
     target = out or predictions
     write_json(target / "metrics.json", {"medssl": _provenance(content, predictions, part), **evaluation.to_json()})
     write_text(target / "metrics.csv", evaluation.to_csv())
-    _show(evaluation, target)
+    show_evaluation(evaluation)
+    typer.echo(f"Wrote {target / 'metrics.json'} and {target / 'metrics.csv'}")
     return _exit_code(evaluation)
 
 
@@ -94,7 +95,8 @@ def _exit_code(evaluation: Evaluation) -> int:
     return exit_codes.SOME_FAILED if has_errors(evaluation.findings) else exit_codes.OK
 
 
-def _show(evaluation: Evaluation, target: Path) -> None:
+def show_evaluation(evaluation: Evaluation) -> None:
+    """Print the score table, what was noticed, the policy and how the intervals are made."""
     from rich.console import Console
 
     from medssl.evaluation.summary import INTERVAL
@@ -111,7 +113,6 @@ def _show(evaluation: Evaluation, target: Path) -> None:
     _show_findings(evaluation.findings)
     typer.echo(f"Policy: {POLICY}")
     typer.echo(f"Intervals: {INTERVAL}")
-    typer.echo(f"Wrote {target / 'metrics.json'} and {target / 'metrics.csv'}")
 
 
 def _table(evaluation: Evaluation) -> Table:

@@ -70,7 +70,7 @@ class Optimization:
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         if any(parameter.ndim == 5 for parameter in network.parameters()):
             # 3D convolutions are about a quarter faster in this layout; values and checkpoints do not change
-            network.to(memory_format=torch.channels_last_3d)
+            network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in torch's stubs
         if self.device.type == "cpu" and self.dtype is torch.bfloat16:
             guard_cpu_convolutions(network)
 

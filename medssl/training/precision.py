@@ -59,7 +59,7 @@ class _Float32OnShortMaps:
 
     def enter(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         image = inputs[0]
-        is_short = image.shape[2] < module.kernel_size[0]  # type: ignore[index,operator]  # a Conv3d's own tuple
+        is_short = image.shape[2] < module.kernel_size[0]  # type: ignore[index]  # a Conv3d's own tuple
         if image.device.type != "cpu" or not is_short or not torch.is_autocast_enabled("cpu"):
             return None
         self._context = torch.autocast("cpu", enabled=False)

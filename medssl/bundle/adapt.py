@@ -1,0 +1,225 @@
+"""Adapt a bundle's configuration to another dataset: labels, channels, spacing, patch, normalisation."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medssl.core.errors import ConfigError
+from medssl.core.files import write_json
+from medssl.data.fingerprint import Fingerprint
+from medssl.data.manifest import Manifest
+
+Config = dict[str, Any]
+
+# Rotations mix slices that are this many times thicker than the pixels are wide
+_ANISOTROPIC = 3.0
+# A volume this many times larger than the patch needs crops aimed at the labels
+_ROOMY = 1.5
+_NORMALISERS = {"NormalizeIntensityd", "ScaleIntensityRanged", "ScaleIntensityRangePercentilesd", "ScaleIntensityd"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a dataset asks of a bundle; written to results/plan.json.
+
+    Attributes:
+        class_names: Names in the order of the network's channels, background first.
+        label_values: The manifest's label value of each channel.
+        channels: Image channels.
+        spacing_mm: Voxel size the network works at, RAS axes.
+        patch_size: Voxels of a training patch, each a multiple of the network's stride.
+        tile_size: Voxels of an inference tile.
+        intensity: MONAI transform that normalises the image.
+        aim_at_labels: Whether crops are centred on labels half of the time, because volumes exceed the patch.
+        in_plane_axis: Axis of thick slices that rotations must keep, or None.
+    """
+
+    class_names: tuple[str, ...]
+    label_values: tuple[int, ...]
+    channels: int
+    spacing_mm: tuple[float, float, float]
+    patch_size: tuple[int, int, int]
+    tile_size: tuple[int, int, int]
+    intensity: Mapping[str, Any]
+    aim_at_labels: bool
+    in_plane_axis: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+def make_plan(manifest: Manifest, fingerprint: Fingerprint, *, stride: int = 8, patch_voxels: int = 65536) -> Plan:
+    """Derive labels, geometry and normalisation from a dataset.
+
+    The working spacing is the median of the cases, and the patch is the median shape at that spacing, shortened along
+    its longest axes until it holds at most `patch_voxels`. CT is clipped to the 0.5 and 99.5 percentile of the
+    labelled voxels and normalised by their mean and standard deviation (as nnU-Net does); every other modality is
+    normalised volume by volume.
+
+    Args:
+        manifest: The dataset.
+        fingerprint: Its geometry and intensities.
+        stride: Product of the network's strides; patch sizes are multiples of it.
+        patch_voxels: Most voxels of a training patch; decides memory and time.
+    """
+    values = tuple(manifest.label_values())
+    median = fingerprint.spacing_mm.median
+    spacing = (round(median[0], 3), round(median[1], 3), round(median[2], 3))
+    shape = _working_shape(fingerprint, spacing)
+    tile = fit_patch(shape, stride=stride, voxels=2 * patch_voxels)
+    patch = fit_patch(shape, stride=stride, voxels=patch_voxels)
+    coarse = max(range(3), key=lambda axis: spacing[axis])
+    return Plan(
+        class_names=tuple(manifest.labels[str(value)] for value in values),
+        label_values=values,
+        channels=manifest.channels(),
+        spacing_mm=spacing,
+        patch_size=patch,
+        tile_size=tile,
+        intensity=_normaliser(manifest.modality, fingerprint),
+        aim_at_labels=math.prod(shape) > _ROOMY * math.prod(patch),
+        in_plane_axis=coarse if spacing[coarse] >= _ANISOTROPIC * min(spacing) else None,
+    )
+
+
+def _working_shape(fingerprint: Fingerprint, spacing: tuple[float, float, float]) -> tuple[int, int, int]:
+    """Return the median shape in voxels of `spacing`; shapes and spacings of the fingerprint are in RAS order."""
+    size_mm = [
+        count * width for count, width in zip(fingerprint.shape.median, fingerprint.spacing_mm.median, strict=True)
+    ]
+    voxels = [max(1, round(extent / width)) for extent, width in zip(size_mm, spacing, strict=True)]
+    return voxels[0], voxels[1], voxels[2]
+
+
+def fit_patch(shape: Sequence[int], *, stride: int, voxels: int) -> tuple[int, int, int]:
+    """Return the smallest patch that covers `shape`, shortened along its longest axis until it holds `voxels`.
+
+    Every axis is a positive multiple of `stride`; two strides are kept where the shape allows it, because instance
+    normalisation needs more than one voxel at the bottleneck.
+    """
+    patch = [max(2, math.ceil(extent / stride)) * stride for extent in shape]
+    while math.prod(patch) > voxels and max(patch) > 2 * stride:
+        patch[patch.index(max(patch))] -= stride
+    return patch[0], patch[1], patch[2]
+
+
+def _normaliser(modality: str, fingerprint: Fingerprint) -> dict[str, Any]:
+    regions = fingerprint.foreground or fingerprint.nonzero
+    if modality.upper() != "CT" or len(regions) != 1:
+        return {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True}
+    low, high, mean = regions[0].percentile_00_5, regions[0].percentile_99_5, regions[0].mean
+    deviation = max(regions[0].standard_deviation, 1e-6)
+    return {
+        "_target_": "ScaleIntensityRanged",
+        "keys": "image",
+        "a_min": low,
+        "a_max": high,
+        "b_min": (low - mean) / deviation,
+        "b_max": (high - mean) / deviation,
+        "clip": True,
+    }
+
+
+def adapt_bundle(folder: Path, plan: Plan, settings: Mapping[str, Any]) -> None:
+    """Rewrite the configuration of a bundle copy in place.
+
+    Args:
+        folder: The new bundle; its configs/train.json, evaluate.json and inference.json are rewritten.
+        plan: From `make_plan`.
+        settings: Top-level values of train.json, such as epochs or finetune_model_path.
+
+    Raises:
+        ConfigError: If the bundle has no part that must be adapted.
+    """
+    train = _read(folder / "configs" / "train.json")
+    unknown = sorted(settings.keys() - train.keys())
+    if unknown:
+        message = f"{folder.name}: train.json has no {unknown[0]!r}, so this bundle cannot be fine-tuned this way."
+        raise ConfigError(message)
+    train.update(settings)
+    write_json(folder / "configs" / "train.json", adapt_train(train, plan))
+    inference = adapt_inference(_read(folder / "configs" / "inference.json"), plan)
+    write_json(folder / "configs" / "inference.json", inference)
+    evaluate = _read(folder / "configs" / "evaluate.json")
+    transforms = evaluate["validate#preprocessing"]["transforms"]
+    evaluate["validate#preprocessing"]["transforms"] = _with_labels(_normalised(transforms, plan), plan)
+    write_json(folder / "configs" / "evaluate.json", evaluate)
+
+
+def adapt_train(config: Config, plan: Plan) -> Config:
+    """Return train.json for the dataset of `plan`."""
+    config = deepcopy(config)
+    config["class_names"] = list(plan.class_names[1:])
+    config["output_classes"] = len(plan.class_names)
+    config["patch_size"] = list(plan.patch_size)
+    config["val_patch_size"] = list(plan.tile_size)
+    config["resample_to_spacing"] = list(plan.spacing_mm)
+    config["network_def"]["in_channels"] = plan.channels
+    for part in ("train", "validate"):
+        transforms = _with_labels(_normalised(config[part]["preprocessing"]["transforms"], plan), plan)
+        config[part]["preprocessing"]["transforms"] = [_augmentation(each, plan) for each in transforms]
+    return config
+
+
+def adapt_inference(config: Config, plan: Plan) -> Config:
+    """Return inference.json for the dataset of `plan`."""
+    config = deepcopy(config)
+    config["patch_size"] = list(plan.tile_size)
+    config["resample_to_spacing"] = list(plan.spacing_mm)
+    config["network_def"]["in_channels"] = plan.channels
+    config["network_def"]["out_channels"] = len(plan.class_names)
+    config["preprocessing"]["transforms"] = _normalised(config["preprocessing"]["transforms"], plan)
+    return config
+
+
+def _read(path: Path) -> Config:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _normalised(transforms: list[Config], plan: Plan) -> list[Config]:
+    replaced = [dict(plan.intensity) if each["_target_"] in _NORMALISERS else each for each in transforms]
+    if replaced.count(dict(plan.intensity)) != 1:
+        message = "expected exactly one intensity normalisation in the preprocessing of the bundle; adapt it by hand."
+        raise ConfigError(message)
+    return replaced
+
+
+def _with_labels(transforms: list[Config], plan: Plan) -> list[Config]:
+    """Map the manifest's label values to channels 0 to C - 1 right behind the loading of the label."""
+    kept = [each for each in transforms if each["_target_"] != "MapLabelValued"]
+    if plan.label_values == tuple(range(len(plan.label_values))):
+        return kept
+    mapping = {
+        "_target_": "MapLabelValued",
+        "keys": "label",
+        "orig_labels": list(plan.label_values),
+        "target_labels": list(range(len(plan.label_values))),
+    }
+    loaded = next(i for i, each in enumerate(kept) if each["_target_"] == "EnsureChannelFirstd")
+    return [*kept[: loaded + 1], mapping, *kept[loaded + 1 :]]
+
+
+def _augmentation(transform: Config, plan: Plan) -> Config:
+    if transform["_target_"] == "RandSpatialCropd" and plan.aim_at_labels:
+        return {
+            "_target_": "RandCropByPosNegLabeld",
+            "keys": transform["keys"],
+            "label_key": "label",
+            "spatial_size": "@patch_size",
+            "pos": 1,
+            "neg": 1,
+            "num_samples": 1,
+        }
+    if transform["_target_"] == "RandAffined" and plan.in_plane_axis is not None:
+        kept = plan.in_plane_axis
+        angles = [angle if axis == kept else 0.0 for axis, angle in enumerate(transform["rotate_range"])]
+        shifts = [0.0 if axis == kept else shift for axis, shift in enumerate(transform["translate_range"])]
+        return {**transform, "rotate_range": angles, "translate_range": shifts}
+    return transform

@@ -1,0 +1,169 @@
+"""Metadata and documents of a bundle that was made for a dataset."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from medssl.bundle.adapt import Plan
+from medssl.core.files import write_json, write_text
+from medssl.data.manifest import Manifest
+from medssl.evaluation import Evaluation
+
+_PINNED = ("pytorch-ignite", "nibabel", "medssl")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a fine-tuned bundle.
+
+    Attributes:
+        folder: The bundle.
+        manifest: Its dataset.
+        plan: Its geometry, labels and normalisation.
+        evaluation: Scores on held-out cases, or None.
+        meaning: What these scores are, in one sentence.
+        source: Name of the bundle it was made from.
+    """
+
+    folder: Path
+    manifest: Manifest
+    plan: Plan
+    evaluation: Evaluation | None
+    meaning: str
+    source: str
+
+
+def describe(known: Description) -> None:
+    """Write configs/metadata.json, docs/README.md and docs/data_license.txt of a fine-tuned bundle."""
+    path = known.folder / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, _metadata(metadata, known))
+    write_text(known.folder / "docs" / "README.md", _readme(known))
+    licence = known.manifest.licence or "not stated in the manifest; find out before the weights are passed on"
+    write_text(known.folder / "docs" / "data_license.txt", f"Data set: {known.manifest.name}\nLicence: {licence}\n")
+
+
+def _metadata(metadata: dict[str, Any], known: Description) -> dict[str, Any]:
+    manifest, plan, source = known.manifest, known.plan, known.source
+    names = ", ".join(plan.class_names)
+    metadata |= {
+        "version": "0.1.0",
+        "changelog": {"0.1.0": f"fine-tuned from {source} on {manifest.name}"},
+        "monai_version": version("monai"),
+        "pytorch_version": version("torch").partition("+")[0],
+        "numpy_version": version("numpy"),
+        "required_packages_version": {package: version(package) for package in _PINNED},
+        "name": f"{manifest.name}, fine-tuned from {source}",
+        "task": f"Segmentation of {', '.join(plan.class_names[1:])} in {manifest.modality}",
+        "description": f"{len(manifest.training)} labelled cases of {manifest.name}, starting from {source}.",
+        "data_source": manifest.description or manifest.name,
+        "image_classes": f"{plan.channels} channel(s) of {manifest.modality}",
+        "label_classes": f"one channel: {names}",
+        "pred_classes": f"{len(plan.class_names)} channels of logits: {names}",
+        "references": [],
+    }
+    metadata.pop("eval_metrics", None)
+    if scores := _scores(known.evaluation):
+        metadata["eval_metrics"] = scores
+    data_format = metadata["network_data_format"]
+    image, pred = data_format["inputs"]["image"], data_format["outputs"]["pred"]
+    image |= {
+        "format": "hounsfield" if manifest.modality.upper() == "CT" else "magnitude",
+        "modality": manifest.modality,
+        "num_channels": plan.channels,
+        "spatial_shape": list(plan.tile_size),
+        "channel_def": {str(i): f"{manifest.modality} {i}" for i in range(plan.channels)},
+    }
+    pred |= {
+        "num_channels": len(plan.class_names),
+        "spatial_shape": list(plan.tile_size),
+        "channel_def": {str(i): name for i, name in enumerate(plan.class_names)},
+    }
+    return metadata
+
+
+def _scores(evaluation: Evaluation | None) -> dict[str, float]:
+    """Return the mean Dice overall and of each class that was evaluated, rounded to 4 places."""
+    if evaluation is None or not evaluation.scored:
+        return {}
+    summary = evaluation.to_json()["summary"]
+    means = {name: entry["dice"]["mean"] for name, entry in summary.items()}
+    return {
+        "mean_dice" if name == "mean" else f"dice_{name.replace(' ', '_')}": round(mean, 4)
+        for name, mean in means.items()
+        if mean is not None
+    }
+
+
+def _readme(known: Description) -> str:
+    manifest, plan = known.manifest, known.plan
+    shape = " x ".join(str(extent) for extent in plan.tile_size)
+    spacing = " x ".join(f"{value:g}" for value in plan.spacing_mm)
+    table = "".join(f"| {key} | {value:.4f} |\n" for key, value in _scores(known.evaluation).items())
+    performance = f"{known.meaning[0].upper()}{known.meaning[1:]}.\n"
+    if table:
+        performance += f"\n| metric | value |\n|---|---|\n{table}\nIntervals and counts: results/metrics.json.\n"
+    return _TEMPLATE.format(
+        name=known.folder.name,
+        dataset=manifest.name,
+        modality=manifest.modality,
+        classes=", ".join(plan.class_names[1:]),
+        training=len(manifest.training),
+        shape=shape,
+        spacing=spacing,
+        normaliser=plan.intensity["_target_"],
+        performance=performance,
+        source=known.source,
+    )
+
+
+_TEMPLATE = """# {name}
+
+## Authors
+
+Those who ran `medssl finetune`.
+
+## Tags
+
+Segmentation, {modality}, {classes}
+
+## Description
+
+Segments {classes} in {modality}. Fine-tuned from the bundle {source}.
+
+## Data
+
+{dataset}: {training} labelled training cases. Licence: see docs/data_license.txt.
+
+## Preprocessing
+
+Orientation RAS, spacing {spacing} mm, {normaliser}; tiles of {shape} voxels.
+
+## Performance
+
+{performance}
+## Commands
+
+    medssl infer {name} IMAGES --out OUT
+    python -m monai.bundle run --config_file configs/inference.json --dataset_dir IMAGES --output_dir OUT
+
+## System configuration
+
+CPU or one GPU; the memory of a case is printed before `medssl infer` runs it.
+
+## Limitations
+
+Research only. Valid for images like those it was trained on; check it on your own cases with `medssl evaluate`.
+
+## Citation
+
+None yet.
+
+## References
+
+See the bundle {source}.
+"""

@@ -1,0 +1,222 @@
+"""Fine-tune a bundle on a new dataset: plan, adapt, train, score honestly, describe."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medssl.bundle.adapt import Plan, adapt_bundle, make_plan
+from medssl.bundle.describe import Description, describe
+from medssl.bundle.predictor import load_predictor
+from medssl.bundle.run import copy_bundle, train
+from medssl.core.errors import CheckpointError, ConfigError
+from medssl.core.files import write_json, write_text
+from medssl.core.findings import Finding
+from medssl.core.provenance import provenance
+from medssl.data.fingerprint import fingerprint
+from medssl.data.manifest import Case, Manifest, load_manifest, resolve_image, save_manifest
+from medssl.data.splits import assign_folds
+from medssl.evaluation import Evaluation, evaluate_segmentations
+from medssl.inference.batch import run_batch
+from medssl.inference.cases import ImageCase
+
+_logger = logging.getLogger("medssl.bundle")
+
+# A new head leaves its own tensors unfilled; below this share the weights are of another network
+_MINIMUM_MATCH = 0.5
+_MOST_FOLDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to fine-tune, on what, and where the result goes.
+
+    Attributes:
+        bundle: Source bundle with weights.
+        manifest: Manifest file of the new dataset.
+        out: New bundle.
+        data_root: Folder the manifest's paths start from.
+        folds: Cross-validate with this many folds for the honest estimate; 0 trains once.
+        patch_voxels: Most voxels of a training patch.
+        overrides: Configuration ids and values for every training.
+        from_scratch: Start from random weights, as an explicit wish.
+        trust: Run code that bundles do not need.
+    """
+
+    bundle: Path
+    manifest: Path
+    out: Path
+    data_root: Path
+    folds: int = 0
+    patch_voxels: int = 65536
+    overrides: Mapping[str, Any]
+    from_scratch: bool = False
+    trust: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Scores on held-out cases (None where there were none), what they mean, and findings on the data."""
+
+    evaluation: Evaluation | None
+    meaning: str
+    findings: Sequence[Finding]
+
+
+def finetune(request: Request) -> Outcome:
+    """Make a new bundle for a dataset from a trained one.
+
+    Without `folds`, one network is trained, and its best checkpoint is chosen on the validation part (or fold 0),
+    whose score is therefore optimistic. With `folds`, one network a fold is trained and its last checkpoint scored on
+    the fold it never saw; then the bundle's own network is trained on all labelled cases.
+
+    Args:
+        request: What to do.
+
+    Returns:
+        The held-out scores and what they mean.
+
+    Raises:
+        CheckpointError: If the bundle has no weights and `from_scratch` is not asked for, or they do not fit.
+        ConfigError: If the dataset leaves nothing to train on, or the bundle cannot be adapted.
+    """
+    source = request.bundle / "models" / "model.pt"
+    if not source.is_file() and not request.from_scratch:
+        message = (
+            f"{source}: the bundle has no weights to start from. Give a trained bundle, or ask for --from-scratch."
+        )
+        raise CheckpointError(message)
+    manifest = _with_folds(load_manifest(request.manifest), request)
+    plan, findings = _prepare(request, manifest)
+    evaluation, meaning = _cross_validated(request, manifest) if request.folds else _once(request, manifest)
+    describe(Description(request.out, manifest, plan, evaluation, meaning, source=request.bundle.name))
+    return Outcome(evaluation=evaluation, meaning=meaning, findings=findings)
+
+
+def _once(request: Request, manifest: Manifest) -> tuple[Evaluation | None, str]:
+    """Train one network; score the held-out cases, if there are any, on which its checkpoint was chosen."""
+    fold, has_validation = _held_out(manifest)
+    _train(request, request.out, fold=fold, select_best=has_validation)
+    if not has_validation:
+        return None, "No case was held out, so there is no score"
+    cases = manifest.validation if fold is None else [case for case in manifest.training if case.fold == fold]
+    predictions = request.out / "results" / "validation"
+    _predict(request, request.out, cases, predictions)
+    meaning = "held-out cases, on which the best checkpoint was chosen: optimistic; --folds 5 gives the honest estimate"
+    return _evaluate(request, manifest, cases, predictions), meaning
+
+
+def _cross_validated(request: Request, manifest: Manifest) -> tuple[Evaluation, str]:
+    """Train and predict fold by fold, score all predictions together, then train on all labelled cases."""
+    predictions = request.out / "results" / "cross_validation"
+    for fold in range(request.folds):
+        out = request.out / "folds" / f"fold_{fold}"
+        if not (out / "configs").is_dir():
+            copy_bundle(request.out, out)
+        _logger.info("fold %d of %d", fold + 1, request.folds)
+        _train(request, out, fold=fold, select_best=False)
+        _predict(request, out, [case for case in manifest.training if case.fold == fold], predictions)
+    evaluation = _evaluate(request, manifest, manifest.training, predictions)
+    _logger.info("all %d cases", len(manifest.training))
+    _train(request, request.out, fold=None, select_best=False)
+    return evaluation, f"a {request.folds}-fold cross-validation: a network that never saw the case predicted it"
+
+
+def _with_folds(manifest: Manifest, request: Request) -> Manifest:
+    """Give the training cases folds where they have none and there is no validation part."""
+    if not manifest.training:
+        message = f"{request.manifest}: no training case. Add labelled cases to the training part."
+        raise ConfigError(message)
+    groups = len({case.group for case in manifest.training})
+    if request.folds:
+        known = {case.fold for case in manifest.training}
+        return manifest if known == set(range(request.folds)) else assign_folds(manifest, folds=request.folds, seed=0)
+    has_folds = any(case.fold is not None for case in manifest.training)
+    if manifest.validation or has_folds or groups < 2:
+        return manifest
+    return assign_folds(manifest, folds=min(_MOST_FOLDS, groups), seed=0)
+
+
+def _held_out(manifest: Manifest) -> tuple[int | None, bool]:
+    """Return the fold to hold out and whether a best checkpoint can be chosen at all."""
+    if manifest.validation:
+        return None, True
+    folds = [case.fold for case in manifest.training if case.fold is not None]
+    return (min(folds), True) if folds else (None, False)
+
+
+def _prepare(request: Request, manifest: Manifest) -> tuple[Plan, Sequence[Finding]]:
+    """Copy and adapt the bundle, once; a second start of the same command finds it there."""
+    found, findings = fingerprint(manifest, request.data_root)
+    plan = make_plan(manifest, found, patch_voxels=request.patch_voxels)
+    results = request.out / "results"
+    if not (results / "plan.json").is_file():
+        copy_bundle(request.bundle, request.out)
+        adapt_bundle(request.out, plan, _continual_settings(request.bundle))
+        save_manifest(results / "manifest.json", _anonymous(manifest))
+        write_json(results / "fingerprint.json", found.to_json())
+        write_json(results / "plan.json", plan.to_json())
+    elif json.loads((results / "plan.json").read_text(encoding="utf-8")) != plan.to_json():
+        message = f"{request.out}: was begun for other data. Put the manifest back, or choose another --out."
+        raise ConfigError(message)
+    return plan, findings
+
+
+def _continual_settings(bundle: Path) -> dict[str, Any]:
+    """Return the bundle's settings for fine-tuning, but for where the weights lie: that belongs to the run."""
+    path = bundle / "configs" / "train_continual.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {key: value for key, value in settings.items() if not key.startswith("finetune")}
+
+
+def _anonymous(manifest: Manifest) -> Manifest:
+    """Replace patients by ordinals, which keep the grouping: the copy stays beside results."""
+    names = list(dict.fromkeys(case.patient for _, case in manifest.cases() if case.patient is not None))
+    ordinals = {name: f"p{number:04d}" for number, name in enumerate(names, 1)}
+
+    def anonymous(case: Case) -> Case:
+        return case if case.patient is None else case.model_copy(update={"patient": ordinals[case.patient]})
+
+    parts = ("training", "unlabeled", "validation", "test")
+    return manifest.model_copy(
+        update={part: tuple(anonymous(case) for case in getattr(manifest, part)) for part in parts}
+    )
+
+
+def _train(request: Request, out: Path, *, fold: int | None, select_best: bool) -> None:
+    start = (
+        {}
+        if request.from_scratch
+        else {
+            "finetune": True,
+            "finetune_model_path": str((request.bundle / "models" / "model.pt").resolve()),
+            "finetune_minimum_match": _MINIMUM_MATCH,
+        }
+    )
+    train(
+        request.bundle,
+        manifest=request.out / "results" / "manifest.json",
+        out=out,
+        data_root=request.data_root,
+        overrides={**start, "fold": fold, "select_best": select_best, **request.overrides},
+        trust=request.trust,
+    )
+
+
+def _predict(request: Request, bundle: Path, cases: Sequence[Case], predictions: Path) -> None:
+    images = [ImageCase(id=c.id, paths=resolve_image(request.data_root, c), names=c.image) for c in cases]
+    with load_predictor(bundle, trust=request.trust) as predictor:
+        run_batch(predictor, images, predictions)
+
+
+def _evaluate(request: Request, manifest: Manifest, cases: Sequence[Case], predictions: Path) -> Evaluation:
+    held_out = manifest.model_copy(update={"training": (), "validation": (), "unlabeled": (), "test": tuple(cases)})
+    evaluation = evaluate_segmentations(held_out, root=request.data_root, predictions=predictions, part="test")
+    record = provenance("finetune", manifest=manifest.sha256())
+    write_json(request.out / "results" / "metrics.json", {"medssl": record, **evaluation.to_json()})
+    write_text(request.out / "results" / "metrics.csv", evaluation.to_csv())
+    return evaluation

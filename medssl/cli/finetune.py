@@ -1,0 +1,64 @@
+"""`medssl finetune`: make a bundle for one's own dataset from a trained one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def finetune(
+    bundle: Annotated[str, typer.Argument(help="Trained bundle: folder, or the name of a shipped bundle.")],
+    *,
+    manifest: Annotated[Path, typer.Option(help="Manifest of your dataset; see medssl import.")],
+    out: Annotated[Path, typer.Option(help="The new bundle.")],
+    data_root: Annotated[Path | None, typer.Option(help="Folder the manifest's paths start from.")] = None,
+    folds: Annotated[int, typer.Option(min=0, help="Cross-validate with K folds for an honest estimate.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of training; default: the bundle's.")] = None,
+    patch_voxels: Annotated[int, typer.Option(min=4096, help="Most voxels of a training patch.")] = 65536,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a configuration id: id=value.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run code that bundles do not need.")] = False,
+) -> int:
+    """Fine-tune BUNDLE on the labelled cases of a manifest and leave a bundle that verifies.
+
+    Labels, channels, spacing, patch and normalisation follow your data. Without --folds, the best checkpoint is
+    chosen on the validation part (or fold 0), so the score printed at the end is optimistic. The same command
+    continues a run that was stopped.
+    """
+    from medssl.bundle.catalog import find_bundle
+    from medssl.bundle.finetune import Request
+    from medssl.bundle.finetune import finetune as run_finetune
+    from medssl.bundle.resolve import parse_overrides
+    from medssl.bundle.verify import verify_bundle
+    from medssl.cli.check import refuse_broken_data
+    from medssl.cli.evaluate import show_evaluation
+    from medssl.cli.findings import show_findings
+    from medssl.cli.progress import show_progress
+    from medssl.core import exit_codes
+
+    show_progress()
+    root = data_root or manifest.parent
+    refuse_broken_data(manifest, root)
+    overrides = parse_overrides(set_ or []) | ({} if epochs is None else {"epochs": epochs})
+    request = Request(
+        bundle=find_bundle(bundle),
+        manifest=manifest,
+        out=out,
+        data_root=root,
+        folds=folds,
+        patch_voxels=patch_voxels,
+        overrides=overrides,
+        from_scratch=from_scratch,
+        trust=trust,
+    )
+    outcome = run_finetune(request)
+    show_findings(outcome.findings)
+    if outcome.evaluation is not None:
+        show_evaluation(outcome.evaluation)
+    typer.echo(f"These are scores of {outcome.meaning}." if outcome.evaluation else f"{outcome.meaning}.")
+    verification = verify_bundle(out)
+    show_findings(verification.findings)
+    typer.echo(f"New bundle: {out}")
+    return exit_codes.OK if verification.passed else exit_codes.USAGE

@@ -1,0 +1,94 @@
+"""Lists of cases for a configuration, and augmentation keyed by the position in the stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from monai.transforms import Compose, LoadImaged, RandGaussianNoised
+
+from medssl.core.errors import ConfigError, ImageError
+from medssl.data.datasets import SampleKey, SeededCacheDataset, training_cases, unlabeled_cases, validation_cases
+from medssl.data.manifest import Case, Manifest, save_manifest
+
+
+def _case(case_id: str, **fields: object) -> Case:
+    return Case(id=case_id, image=(f"{case_id}.nii.gz",), label=f"{case_id}_label.nii.gz", **fields)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> str:
+    content = Manifest(
+        name="small",
+        modality="MR",
+        labels={"0": "background", "1": "organ"},
+        training=(_case("a", fold=0), _case("b", fold=1), _case("c", fold=1)),
+        validation=(_case("v"),),
+        unlabeled=(_case("u"),),
+    )
+    save_manifest(tmp_path / "m.json", content)
+    return str(tmp_path / "m.json")
+
+
+def _ids(cases: list[dict]) -> list[str]:
+    return [case["case_id"] for case in cases]
+
+
+def test_a_fold_is_held_out_of_training_and_is_the_validation(manifest: str) -> None:
+    assert _ids(training_cases(manifest=manifest, fold=1)) == ["a"]
+    assert _ids(validation_cases(manifest=manifest, fold=1)) == ["b", "c"]
+
+
+def test_without_a_fold_the_validation_part_is_used(manifest: str) -> None:
+    assert _ids(training_cases(manifest=manifest)) == ["a", "b", "c"]
+    assert _ids(validation_cases(manifest=manifest)) == ["v"]
+
+
+def test_unlabelled_cases_never_show_a_label(manifest: str) -> None:
+    assert unlabeled_cases(manifest=manifest) == [{"image": str(Path(manifest).parent / "u.nii.gz"), "case_id": "u"}]
+
+
+def test_paths_start_from_the_data_root(manifest: str, tmp_path: Path) -> None:
+    cases = training_cases(manifest=manifest, data_root=str(tmp_path / "data"))
+    assert cases[0]["label"] == str(tmp_path / "data" / "a_label.nii.gz")
+
+
+def test_an_empty_fold_is_refused(manifest: str) -> None:
+    with pytest.raises(ConfigError, match=r"no training case is in fold 7; the folds are \[0, 1\]"):
+        validation_cases(manifest=manifest, fold=7)
+
+
+def test_a_training_case_without_label_is_refused(tmp_path: Path) -> None:
+    bare = Case(id="x", image=("x.nii",))
+    save_manifest(tmp_path / "m.json", Manifest(name="n", modality="MR", labels={"0": "bg"}, training=(bare,)))
+    with pytest.raises(ConfigError, match="without a label: x"):
+        training_cases(manifest=str(tmp_path / "m.json"))
+
+
+def _noisy(seed: int = 0, stream: str = "labeled") -> SeededCacheDataset:
+    data = [{"image": torch.zeros(1, 2, 2)} for _ in range(3)]
+    return SeededCacheDataset(
+        data, Compose([RandGaussianNoised("image", prob=1.0)]), seed=seed, stream=stream, num_workers=0
+    )
+
+
+def test_augmentation_depends_on_the_position_and_not_on_what_was_drawn_before() -> None:
+    dataset = _noisy()
+    first = dataset[SampleKey(0, 5)]["image"]
+    dataset[SampleKey(1, 6)]
+    assert torch.equal(dataset[SampleKey(0, 5)]["image"], first)
+    assert not torch.equal(dataset[SampleKey(0, 6)]["image"], first)
+
+
+def test_streams_and_seeds_draw_differently() -> None:
+    base = _noisy()[SampleKey(0, 5)]["image"]
+    assert not torch.equal(_noisy(seed=1)[SampleKey(0, 5)]["image"], base)
+    assert not torch.equal(_noisy(stream="unlabeled")[SampleKey(0, 5)]["image"], base)
+
+
+def test_an_unreadable_image_is_reported_with_its_case(tmp_path: Path) -> None:
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    data = [{"image": str(tmp_path / "broken.nii.gz"), "case_id": "case7"}]
+    with pytest.raises(ImageError, match="case case7"):
+        SeededCacheDataset(data, Compose([LoadImaged("image")]), num_workers=0)

@@ -1,0 +1,38 @@
+"""The supervised step learns, uses labelled data only and ignores the unlabelled stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from ignite.engine import Events
+from monai.networks.nets import UNet
+
+from tests.training.small_run import small_run, weights_equal
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    run = small_run(tmp_path, epochs=25)
+    losses: list[float] = []
+    run.trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda engine: losses.append(float(engine.state.output["loss"]))
+    )
+    run.trainer.run()
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
+def _trained(tmp_path: Path, unlabeled: torch.Tensor | None) -> UNet:
+    run = small_run(tmp_path, epochs=1)
+    step = run.trainer._process_function
+
+    def with_unlabeled(engine, batch):
+        return step(engine, batch if unlabeled is None else {**batch, "unlabeled": {"image": unlabeled}})
+
+    run.trainer._process_function = with_unlabeled
+    run.trainer.run()
+    return run.network
+
+
+def test_the_unlabelled_stream_changes_nothing(tmp_path: Path) -> None:
+    unlabeled = torch.full((2, 1, 8, 8, 8), float("nan"))
+    assert weights_equal(_trained(tmp_path / "a", None), _trained(tmp_path / "b", unlabeled))

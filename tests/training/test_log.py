@@ -1,0 +1,51 @@
+"""The log of a run: lines, shares, validation and their order."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+
+from medssl.training import TrainingLog
+from tests.training.small_run import small_run
+
+
+def _lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_leaves_start_training_and_end_lines(tmp_path: Path) -> None:
+    run = small_run(tmp_path, epochs=2)
+    TrainingLog(path=str(tmp_path / "log.jsonl"), optimization=run.optimization).attach(run.trainer)
+    run.trainer.run()
+    lines = _lines(tmp_path / "log.jsonl")
+    assert [line["kind"] for line in lines] == ["start", "train", "train", "end"]
+    assert [line["iteration"] for line in lines] == [0, 4, 8, 8]
+    assert all(0 <= line["wait_share"] <= 1 for line in lines if line["kind"] == "train")
+
+
+def test_the_loss_of_a_line_is_the_mean_since_the_last_one(tmp_path: Path) -> None:
+    run = small_run(tmp_path, epochs=1)
+    losses: list[float] = []
+    TrainingLog(path=str(tmp_path / "log.jsonl"), optimization=run.optimization).attach(run.trainer)
+    run.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output["loss"])))
+    run.trainer.run()
+    assert _lines(tmp_path / "log.jsonl")[1]["loss"] == round(sum(losses) / 4, 6)
+
+
+def test_a_validation_is_logged_once_with_the_dice_of_each_class(tmp_path: Path) -> None:
+    evaluator = Engine(lambda engine, batch: None)
+    evaluator.state.key_metric_name = "dice"
+    evaluator.state.metrics = {"dice": 0.75}
+    evaluator.state.metric_details = {"dice": torch.tensor([[0.5, 0.9], [float("nan"), 0.7]])}
+    evaluator.state.epoch = 1
+    run = small_run(tmp_path, epochs=2)
+    log = TrainingLog(
+        path=str(tmp_path / "log.jsonl"), optimization=run.optimization, evaluator=evaluator, class_names=["a", "b"]
+    )
+    log.attach(run.trainer)
+    run.trainer.run()
+    found = [line for line in _lines(tmp_path / "log.jsonl") if line["kind"] == "validation"]
+    assert found == [{"kind": "validation", "epoch": 1, "mean_dice": 0.75, "dice": {"a": 0.5, "b": 0.8}}]
