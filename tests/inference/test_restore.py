@@ -39,7 +39,9 @@ def _compare_with_stock(image, transforms, classes=4):
     scores = torch.rand((classes, *data["image"].shape[1:]), generator=generator).softmax(0)
     ours = restore_labels(scores, steps=steps_back(grids), decision=ARGMAX, slab_bytes=1 << 12)
     data["pred"] = MetaTensor(scores.clone())
-    inverted = Invertd(keys="pred", transform=Compose(transforms), orig_keys="image", nearest_interp=False)(data)["pred"]
+    inverted = Invertd(keys="pred", transform=Compose(transforms), orig_keys="image", nearest_interp=False)(data)[
+        "pred"
+    ]
     inverted = torch.as_tensor(np.asarray(inverted))
     probabilities = restore_scores(scores, steps=steps_back(grids))
     torch.testing.assert_close(probabilities, inverted, atol=1e-5, rtol=1e-4)
@@ -61,7 +63,9 @@ def test_every_orientation_comes_back_as_with_stock_invertd(code):
         nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(tuple(code))
     )
     affine = np.diag([1.0, 1.5, 2.0, 1.0]) @ nib.orientations.inv_ornt_aff(axes, (6, 7, 8))
-    ours, stock = _compare_with_stock(_image((6, 7, 8), affine), [Orientationd(keys="image", axcodes="RAS", labels=None)])
+    ours, stock = _compare_with_stock(
+        _image((6, 7, 8), affine), [Orientationd(keys="image", axcodes="RAS", labels=None)]
+    )
     assert torch.equal(ours.long(), stock)
 
 

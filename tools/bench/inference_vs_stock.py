@@ -106,8 +106,8 @@ def table(result: dict[str, Any]) -> str:
     ratio, dice = result["speedup_per_case"]["median"], result["agreement_dice"]
     lines += [
         "",
-        f"Speed-up per case: {ratio:.2f} times (median of the pairs). Agreement of the label maps, lowest Dice of a case's "
-        f"labels: mean {dice['mean']:.5f}, worst {dice['worst']:.5f} over {dice['pairs']} pairs.",
+        f"Speed-up per case: {ratio:.2f} times (median of the pairs). Agreement of the label maps (lowest Dice of a "
+        f"case's labels): mean {dice['mean']:.5f}, worst {dice['worst']:.5f} over {dice['pairs']} pairs.",
     ]
     return "\n".join(lines) + "\n"
 
