@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medssl.core.errors import GeometryError, ImageError, MedsslError
+from medssl.core.errors import ImageError, MedsslError
 from medssl.core.files import sha256_file
 from medssl.core.findings import Finding, finding_from
+from medssl.data.case_checks import require_same_grid
 from medssl.data.volumes import Header, read_volume
 from medssl.metrics import METRICS, StructureScore, score_structures
 from medssl.metrics.structures import LabelMap, label_boxes
-
-_SAME_GRID_VOXELS = 0.05
-"""How far a corner voxel may lie off, in smallest voxel sides: header rounding passes, a resampled grid does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +105,7 @@ def worker_died(job: CaseJob) -> CaseResult:
 def _score(job: CaseJob) -> CaseResult:
     reference, grid = _read_labels(job.reference, "reference")
     prediction, predicted_grid = _read_labels(job.prediction, "prediction")
-    _require_same_grid(grid, predicted_grid)
+    require_same_grid(grid, predicted_grid, "prediction")
     _require_known_values(reference, "reference", job.reference_values)
     _require_known_values(prediction, "prediction", job.prediction_values)
     hashes = {"reference_sha256": sha256_file(job.reference), "prediction_sha256": sha256_file(job.prediction)}
@@ -163,30 +161,6 @@ def _whole_numbers(values: NDArray[Any]) -> LabelMap | None:
     if values.dtype.kind == "f" and any((labels[..., k] != values[..., k]).any() for k in range(values.shape[-1])):
         return None
     return labels
-
-
-def _require_same_grid(reference: Header, prediction: Header) -> None:
-    offset = None
-    if reference.shape == prediction.shape:
-        offset = _corner_offset_mm(reference.shape, reference.affine, prediction.affine)
-        if offset <= _SAME_GRID_VOXELS * min(reference.spacing_mm):
-            return
-    distance = "" if offset is None else f", its corners up to {offset:.3g} mm away"
-    text = (
-        f"expected the prediction on the grid of the reference, {_grid(reference)}, got {_grid(prediction)}{distance}."
-    )
-    fix = "Predict on the original image; medssl evaluate does not resample."
-    raise GeometryError(text, fix=fix, code="prediction-grid")
-
-
-def _corner_offset_mm(shape: tuple[int, ...], affine: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Return how far apart two affines put the corner voxels of one grid, at most."""
-    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*(size - 1 for size in shape), 1]
-    return float(np.linalg.norm((corners @ (other - affine).T)[:, :3], axis=1).max())
-
-
-def _grid(header: Header) -> str:
-    return f"{header.shape} voxels at {' x '.join(f'{size:.4g}' for size in header.spacing_mm)} mm"
 
 
 def _require_known_values(labels: LabelMap, role: str, known: frozenset[int]) -> None:

@@ -129,8 +129,7 @@ def _surfels(mask: Mask, areas: NDArray[np.float64]) -> tuple[NDArray[np.intp], 
 
 
 def _distances(start: NDArray[np.float64], end: NDArray[np.float64], *, limit: float = np.inf) -> NDArray[np.float64]:
-    """Return the distance from each start point to the nearest end point; infinite beyond `limit`."""
+    """Return the distance from each start point to the nearest end point; infinite from `limit` on."""
     tree = cKDTree(end, leafsize=32, balanced_tree=False, compact_nodes=False)
-    # scipy's bound is exclusive, hence the next float above the limit
-    distances: NDArray[np.float64] = tree.query(start, distance_upper_bound=np.nextafter(limit, np.inf))[0]
+    distances: NDArray[np.float64] = tree.query(start, distance_upper_bound=limit)[0]
     return distances

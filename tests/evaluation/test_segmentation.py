@@ -49,7 +49,7 @@ def test_bad_cases_are_counted_and_do_not_stop_the_rest(study, tissue):
     assert content["counts"] == {"cases": 3, "scored": 1, "failed": 2, "groups": 1}
     assert [each["id"] for each in content["failed"]] == ["none", "grid"]
     errors = [each["code"] for each in content["findings"] if each["severity"] == "error"]
-    assert errors == ["prediction-missing", "prediction-grid"]
+    assert errors == ["prediction-missing", "prediction-affine"]
 
 
 def test_a_case_that_failed_in_the_run_is_not_scored_on_an_old_file(study, tissue):
