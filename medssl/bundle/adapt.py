@@ -33,8 +33,7 @@ class Plan:
         label_values: The manifest's label value of each channel.
         channels: Image channels.
         spacing_mm: Voxel size the network works at, RAS axes.
-        patch_size: Voxels of a training patch, each a multiple of the network's stride.
-        tile_size: Voxels of an inference tile.
+        patch_size: Voxels of a training patch and of an inference tile, each a multiple of the network's stride.
         intensity: MONAI transform that normalises the image.
         aim_at_labels: Whether crops are centred on labels half of the time, because volumes exceed the patch.
         in_plane_axis: Axis of thick slices that rotations must keep, or None.
@@ -45,7 +44,6 @@ class Plan:
     channels: int
     spacing_mm: tuple[float, float, float]
     patch_size: tuple[int, int, int]
-    tile_size: tuple[int, int, int]
     intensity: Mapping[str, Any]
     aim_at_labels: bool
     in_plane_axis: int | None
@@ -59,7 +57,8 @@ def make_plan(manifest: Manifest, fingerprint: Fingerprint, *, stride: int = 8, 
     """Derive labels, geometry and normalisation from a dataset.
 
     The working spacing is the median of the cases, and the patch is the median shape at that spacing, shortened along
-    its longest axes until it holds at most `patch_voxels`. CT is clipped to the 0.5 and 99.5 percentile of the
+    its longest axes until it holds at most `patch_voxels`. Inference tiles are as large as the training patches: with
+    instance normalisation, larger ones cost half a point of Dice (docs/results/hippocampus.md). CT is clipped to the 0.5 and 99.5 percentile of the
     labelled voxels and normalised by their mean and standard deviation (as nnU-Net does); every other modality is
     normalised volume by volume.
 
@@ -73,7 +72,6 @@ def make_plan(manifest: Manifest, fingerprint: Fingerprint, *, stride: int = 8, 
     median = fingerprint.spacing_mm.median
     spacing = (round(median[0], 3), round(median[1], 3), round(median[2], 3))
     shape = _working_shape(fingerprint, spacing)
-    tile = fit_patch(shape, stride=stride, voxels=2 * patch_voxels)
     patch = fit_patch(shape, stride=stride, voxels=patch_voxels)
     coarse = max(range(3), key=lambda axis: spacing[axis])
     return Plan(
@@ -82,7 +80,6 @@ def make_plan(manifest: Manifest, fingerprint: Fingerprint, *, stride: int = 8, 
         channels=manifest.channels(),
         spacing_mm=spacing,
         patch_size=patch,
-        tile_size=tile,
         intensity=_normaliser(manifest.modality, fingerprint),
         aim_at_labels=math.prod(shape) > _ROOMY * math.prod(patch),
         in_plane_axis=coarse if spacing[coarse] >= _ANISOTROPIC * min(spacing) else None,
@@ -159,7 +156,7 @@ def adapt_train(config: Config, plan: Plan) -> Config:
     config["class_names"] = list(plan.class_names[1:])
     config["output_classes"] = len(plan.class_names)
     config["patch_size"] = list(plan.patch_size)
-    config["val_patch_size"] = list(plan.tile_size)
+    config["val_patch_size"] = "@patch_size"
     config["resample_to_spacing"] = list(plan.spacing_mm)
     config["network_def"]["in_channels"] = plan.channels
     for part in ("train", "validate"):
@@ -171,7 +168,7 @@ def adapt_train(config: Config, plan: Plan) -> Config:
 def adapt_inference(config: Config, plan: Plan) -> Config:
     """Return inference.json for the dataset of `plan`."""
     config = deepcopy(config)
-    config["patch_size"] = list(plan.tile_size)
+    config["patch_size"] = list(plan.patch_size)
     config["resample_to_spacing"] = list(plan.spacing_mm)
     config["network_def"]["in_channels"] = plan.channels
     config["network_def"]["out_channels"] = len(plan.class_names)

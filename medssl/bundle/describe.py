@@ -64,26 +64,37 @@ def _metadata(metadata: dict[str, Any], known: Description) -> dict[str, Any]:
         "image_classes": f"{plan.channels} channel(s) of {manifest.modality}",
         "label_classes": f"one channel: {names}",
         "pred_classes": f"{len(plan.class_names)} channels of logits: {names}",
-        "references": [],
+        "references": [f"The bundle {source}, from which the weights started."],
     }
-    metadata.pop("eval_metrics", None)
+    for of_the_source in ("eval_metrics", "weights", "memory"):
+        metadata.pop(of_the_source, None)
     if scores := _scores(known.evaluation):
         metadata["eval_metrics"] = scores
+    if memory := _inference_memory(known.folder):
+        metadata["memory"] = {"inference": memory}
     data_format = metadata["network_data_format"]
     image, pred = data_format["inputs"]["image"], data_format["outputs"]["pred"]
     image |= {
         "format": "hounsfield" if manifest.modality.upper() == "CT" else "magnitude",
         "modality": manifest.modality,
         "num_channels": plan.channels,
-        "spatial_shape": list(plan.tile_size),
+        "spatial_shape": list(plan.patch_size),
         "channel_def": {str(i): f"{manifest.modality} {i}" for i in range(plan.channels)},
     }
     pred |= {
         "num_channels": len(plan.class_names),
-        "spatial_shape": list(plan.tile_size),
+        "spatial_shape": list(plan.patch_size),
         "channel_def": {str(i): name for i, name in enumerate(plan.class_names)},
     }
     return metadata
+
+
+def _inference_memory(folder: Path) -> str | None:
+    """Return the largest memory that a case of the last prediction was planned with."""
+    records = [path for path in (folder / "results").glob("*/run.json") if path.is_file()]
+    cases = [case for path in records for case in json.loads(path.read_text(encoding="utf-8"))["cases"]]
+    planned = [case["estimated_memory_bytes"] for case in cases if case.get("estimated_memory_bytes")]
+    return f"{max(planned) / 2**20:.0f} MiB beside the libraries, for the largest case" if planned else None
 
 
 def _scores(evaluation: Evaluation | None) -> dict[str, float]:
@@ -101,7 +112,7 @@ def _scores(evaluation: Evaluation | None) -> dict[str, float]:
 
 def _readme(known: Description) -> str:
     manifest, plan = known.manifest, known.plan
-    shape = " x ".join(str(extent) for extent in plan.tile_size)
+    shape = " x ".join(str(extent) for extent in plan.patch_size)
     spacing = " x ".join(f"{value:g}" for value in plan.spacing_mm)
     table = "".join(f"| {key} | {value:.4f} |\n" for key, value in _scores(known.evaluation).items())
     performance = f"{known.meaning[0].upper()}{known.meaning[1:]}.\n"

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from medssl.bundle.adapt import Plan, adapt_bundle, make_plan
+from medssl.bundle.checks.files import folder_name
+from medssl.bundle.checks.subject import Subject
 from medssl.bundle.describe import Description, describe
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.run import copy_bundle, train
@@ -90,6 +92,7 @@ def finetune(request: Request) -> Outcome:
             f"{source}: the bundle has no weights to start from. Give a trained bundle, or ask for --from-scratch."
         )
         raise CheckpointError(message)
+    _require_bundle_name(request.out)
     manifest = _with_folds(load_manifest(request.manifest), request)
     plan, findings = _prepare(request, manifest)
     evaluation, meaning = _cross_validated(request, manifest) if request.folds else _once(request, manifest)
@@ -124,6 +127,13 @@ def _cross_validated(request: Request, manifest: Manifest) -> tuple[Evaluation, 
     _logger.info("all %d cases", len(manifest.training))
     _train(request, request.out, fold=None, select_best=False)
     return evaluation, f"a {request.folds}-fold cross-validation: a network that never saw the case predicted it"
+
+
+def _require_bundle_name(out: Path) -> None:
+    """Refuse a folder name now that would make the finished bundle invalid."""
+    for problem in folder_name(Subject(out)):
+        message = f"--out {out}: {problem.text}. Name the new bundle like spleen_ct_finetuned."
+        raise ConfigError(message)
 
 
 def _with_folds(manifest: Manifest, request: Request) -> Manifest:

@@ -35,10 +35,8 @@ def finetune(
     from medssl.cli.check import refuse_broken_data
     from medssl.cli.evaluate import show_evaluation
     from medssl.cli.findings import show_findings
-    from medssl.cli.progress import show_progress
     from medssl.core import exit_codes
 
-    show_progress()
     root = data_root or manifest.parent
     refuse_broken_data(manifest, root)
     overrides = parse_overrides(set_ or []) | ({} if epochs is None else {"epochs": epochs})

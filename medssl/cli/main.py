@@ -7,6 +7,7 @@ import sys
 import typer
 
 from medssl.cli import bundle, check, demo, evaluate, finetune, import_, infer, report, split, train
+from medssl.cli.progress import show_progress
 from medssl.core import exit_codes
 from medssl.core.errors import MedsslError
 
@@ -47,6 +48,7 @@ def run(arguments: list[str]) -> int:
     Args:
         arguments: What follows `medssl` on the command line.
     """
+    show_progress()
     try:
         code = app(arguments, standalone_mode=False)
     except MedsslError as error:

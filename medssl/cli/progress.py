@@ -14,5 +14,7 @@ def show_progress() -> None:
     library.handlers[:] = [handler]
     library.setLevel(logging.INFO)
     library.propagate = False
+    # MONAI warns of a decoder for DICOM that no bundle of ours uses
+    logging.getLogger("monai.data").setLevel(logging.ERROR)
     # ignite repeats at info level, for each epoch, what the progress lines say
     logging.getLogger("ignite").setLevel(logging.WARNING)

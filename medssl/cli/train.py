@@ -27,10 +27,8 @@ def train(
     from medssl.bundle.resolve import parse_overrides
     from medssl.bundle.run import train as run_training
     from medssl.cli.check import refuse_broken_data
-    from medssl.cli.progress import show_progress
     from medssl.core import exit_codes
 
-    show_progress()
     refuse_broken_data(manifest, data_root or manifest.parent)
     record = run_training(
         find_bundle(bundle),

@@ -1,0 +1,119 @@
+"""A plan follows the data, and the configuration follows the plan."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medssl.bundle.adapt import Plan, adapt_bundle, adapt_inference, adapt_train, fit_patch, make_plan
+from medssl.bundle.run import copy_bundle
+from medssl.core.errors import ConfigError
+from medssl.data.fingerprint import fingerprint
+from medssl.data.manifest import load_manifest
+from tests.phantoms import write_phantoms
+
+
+def _plan(**changes: object) -> Plan:
+    values = {
+        "class_names": ("background", "liver", "tumour"),
+        "label_values": (0, 1, 2),
+        "channels": 1,
+        "spacing_mm": (1.0, 1.0, 2.0),
+        "patch_size": (32, 32, 16),
+        "intensity": {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True},
+        "aim_at_labels": False,
+        "in_plane_axis": None,
+    }
+    return Plan(**{**values, **changes})
+
+
+def _config(bundles: Path, name: str) -> dict:
+    return json.loads((bundles / "hippocampus_mri_supervised" / "configs" / f"{name}.json").read_text())
+
+
+def _targets(config: dict, part: str = "train") -> list[str]:
+    return [each["_target_"] for each in config[part]["preprocessing"]["transforms"]]
+
+
+@given(st.tuples(*[st.integers(1, 600)] * 3), st.integers(8**3 * 8, 10**6))
+def test_patches_are_multiples_of_the_stride_and_within_their_budget(shape: tuple[int, ...], voxels: int) -> None:
+    patch = fit_patch(shape, stride=8, voxels=voxels)
+    assert all(extent % 8 == 0 and extent >= 16 for extent in patch)
+    assert math.prod(patch) <= voxels or patch == (16, 16, 16) or max(patch) == 16
+    assert all(extent <= max(16, 8 * math.ceil(own / 8)) for extent, own in zip(patch, shape, strict=True))
+
+
+def test_a_small_organ_gets_a_patch_that_covers_it() -> None:
+    assert fit_patch((35, 50, 36), stride=8, voxels=100_000) == (40, 56, 40)
+
+
+def test_a_plan_takes_labels_geometry_and_channels_from_the_data(tmp_path: Path) -> None:
+    path = write_phantoms(tmp_path, values=(3, 7), channels=2)
+    manifest = load_manifest(path)
+    found, _ = fingerprint(manifest, tmp_path, workers=0)
+    plan = make_plan(manifest, found)
+    assert plan.class_names == ("background", "ball", "box")
+    assert (plan.label_values, plan.channels) == ((0, 3, 7), 2)
+    assert (plan.spacing_mm, plan.patch_size) == ((1.0, 1.0, 1.0), (24, 32, 24))
+
+
+def test_ct_is_clipped_and_scaled_by_the_labelled_voxels(tmp_path: Path) -> None:
+    manifest = load_manifest(write_phantoms(tmp_path)).model_copy(update={"modality": "CT"})
+    found, _ = fingerprint(manifest, tmp_path, workers=0)
+    scaling = make_plan(manifest, found).intensity
+    assert scaling["_target_"] == "ScaleIntensityRanged"
+    assert 60 < scaling["a_min"] < 110 < 190 < scaling["a_max"] < 240
+    slope = (scaling["b_max"] - scaling["b_min"]) / (scaling["a_max"] - scaling["a_min"])
+    assert slope == pytest.approx(1 / found.foreground[0].standard_deviation)
+
+
+def test_label_values_with_gaps_are_mapped_to_channels(bundles: Path) -> None:
+    config = adapt_train(_config(bundles, "train"), _plan(label_values=(0, 4, 9)))
+    for part in ("train", "validate"):
+        mapping = config[part]["preprocessing"]["transforms"][2]
+        assert mapping["_target_"] == "MapLabelValued"
+        assert (mapping["orig_labels"], mapping["target_labels"]) == ([0, 4, 9], [0, 1, 2])
+    assert "MapLabelValued" not in _targets(adapt_train(config, _plan()))
+
+
+def test_crops_aim_at_labels_only_where_volumes_exceed_the_patch(bundles: Path) -> None:
+    config = _config(bundles, "train")
+    assert "RandSpatialCropd" in _targets(adapt_train(config, _plan()))
+    assert "RandCropByPosNegLabeld" in _targets(adapt_train(config, _plan(aim_at_labels=True)))
+
+
+def test_thick_slices_are_rotated_in_plane_only(bundles: Path) -> None:
+    config = adapt_train(_config(bundles, "train"), _plan(in_plane_axis=2))
+    affine = next(t for t in config["train"]["preprocessing"]["transforms"] if t["_target_"] == "RandAffined")
+    assert affine["rotate_range"][:2] == [0.0, 0.0]
+    assert affine["rotate_range"][2] > 0
+    assert affine["translate_range"][2] == 0.0
+
+
+def test_training_and_inference_agree_on_the_network(bundles: Path) -> None:
+    plan = _plan(channels=3)
+    train = adapt_train(_config(bundles, "train"), plan)
+    inference = adapt_inference(_config(bundles, "inference"), plan)
+    assert train["output_classes"] == inference["network_def"]["out_channels"] == 3
+    assert train["network_def"]["in_channels"] == inference["network_def"]["in_channels"] == 3
+    assert train["patch_size"] == inference["patch_size"] == [32, 32, 16]
+    assert train["val_patch_size"] == "@patch_size"
+
+
+def test_settings_that_the_bundle_does_not_know_are_refused(bundles: Path, tmp_path: Path) -> None:
+    copy_bundle(bundles / "hippocampus_mri_supervised", tmp_path / "new_mri_bundle")
+    with pytest.raises(ConfigError, match="no 'warp_speed'"):
+        adapt_bundle(tmp_path / "new_mri_bundle", _plan(), {"warp_speed": 9})
+
+
+def test_a_preprocessing_without_normalisation_is_refused(bundles: Path) -> None:
+    config = _config(bundles, "inference")
+    transforms = config["preprocessing"]["transforms"]
+    config["preprocessing"]["transforms"] = [t for t in transforms if t["_target_"] != "NormalizeIntensityd"]
+    with pytest.raises(ConfigError, match="exactly one intensity normalisation"):
+        adapt_inference(config, _plan())

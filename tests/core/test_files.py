@@ -1,0 +1,104 @@
+"""Files appear whole or not at all, and paths stay below their root."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medssl.core.errors import ManifestError
+from medssl.core.files import (
+    atomic_path,
+    inside_root,
+    sha256_file,
+    sha256_json,
+    sweep_leftovers,
+    write_json,
+    write_text,
+)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_temporary_name_keeps_all_suffixes(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "scan.nii.gz") as temporary:
+        assert temporary.name.endswith("scan.nii.gz")
+        assert temporary.parent == tmp_path
+        temporary.write_bytes(b"x")
+    assert (tmp_path / "scan.nii.gz").read_bytes() == b"x"
+
+
+def test_json_with_nan_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"dice": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+_KILLED_WRITER = """
+import sys, time
+from pathlib import Path
+from medssl.core.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_bytes(b"half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_writer_leaves_the_old_file_and_its_leftover_is_swept(tmp_path: Path) -> None:
+    target = tmp_path / "model.pt"
+    write_text(target, "old")
+    writer = subprocess.Popen([sys.executable, "-c", _KILLED_WRITER, str(target)], stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    assert sweep_leftovers(tmp_path) == 0, "the writer still lives"
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    time.sleep(0.05)
+    assert target.read_text() == "old"
+    assert sweep_leftovers(tmp_path) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_sweeping_leaves_files_of_others(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-notes.txt").write_text("mine")
+    (tmp_path / ".hidden").write_text("mine")
+    assert sweep_leftovers(tmp_path) == 0
+
+
+@pytest.mark.parametrize("path", ["../b.nii", "/etc/passwd", "a/../../b", "a/b/../../../c"])
+def test_paths_that_leave_the_root_are_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ManifestError, match="leaves the data root"):
+        inside_root(tmp_path / "data", path)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "..", ".", "c.nii"]), min_size=1, max_size=8))
+def test_an_accepted_path_is_always_below_the_root(steps: list[str]) -> None:
+    root = Path("/data/set")
+    try:
+        joined = inside_root(root, "/".join(steps))
+    except ManifestError:
+        return
+    assert joined == root or root in joined.parents
+
+
+def test_hashes_depend_on_content_only(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_json({"b": 1, "a": [1, 2]}) == sha256_json(json.loads('{ "a": [1,2], "b": 1}'))
+    assert sha256_json({"a": 1}) != sha256_json({"a": 2})
