@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from phantoms import write_phantoms
 
 from medssl.bundle.adapt import Plan, adapt_bundle, adapt_inference, adapt_train, fit_patch, make_plan
 from medssl.bundle.run import copy_bundle
 from medssl.core.errors import ConfigError
 from medssl.data.fingerprint import fingerprint
 from medssl.data.manifest import load_manifest
-from tests.phantoms import write_phantoms
 
 
 def _plan(**changes: object) -> Plan:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from ignite.engine import Events
+from training.small_run import small_run, weights_equal
 
 from medssl.core.errors import CheckpointError
 from medssl.training import InitialWeights
-from tests.training.small_run import small_run, weights_equal
 
 
 def _given(tmp_path: Path) -> Path:

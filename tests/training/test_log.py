@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
+from training.small_run import small_run
 
 from medssl.training import TrainingLog
-from tests.training.small_run import small_run
 
 
 def _lines(path: Path) -> list[dict]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from training.small_run import make_cases, small_run, weights_equal
 
 from medssl.core.errors import TrainingError
-from tests.training.small_run import make_cases, small_run, weights_equal
 
 
 def test_a_single_non_finite_batch_is_skipped_and_counted(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from training.small_run import small_run, weights_equal
 
 from medssl.core import exit_codes
 from medssl.core.errors import CheckpointError
-from tests.training.small_run import small_run, weights_equal
 
 
 def _stop_at(iteration: int):

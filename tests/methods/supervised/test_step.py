@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from ignite.engine import Events
 from monai.networks.nets import UNet
-
-from tests.training.small_run import small_run, weights_equal
+from training.small_run import small_run, weights_equal
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""Training a bundle: the same as the stock command, resumable, and never over other files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import monai.bundle
+import pytest
+import torch
+from phantoms import write_phantoms
+
+from medssl.bundle.run import copy_bundle, train
+from medssl.core.errors import ConfigError
+
+_QUICK = {"epochs": 2, "iterations_per_epoch": 3, "amp": False, "num_workers": 0, "val_interval": 2}
+_QUICK |= {"network_def#channels": [4, 8], "network_def#strides": [2], "network_def#num_res_units": 0}
+_QUICK |= {"patch_size": [16, 16, 16]}
+
+
+@pytest.fixture
+def source(bundles: Path) -> Path:
+    return bundles / "hippocampus_mri_supervised"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return write_phantoms(tmp_path / "data", training=3, validation=1)
+
+
+def _losses(run: Path) -> list[float]:
+    lines = (run / "results" / "train_log.jsonl").read_text().splitlines()
+    return [line["loss"] for line in map(json.loads, lines) if line["kind"] == "train"]
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "models" / "model.pt", weights_only=True)
+
+
+def _same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_folder_is_a_bundle_and_names_what_made_it(source: Path, manifest: Path, tmp_path: Path) -> None:
+    record = train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
+    assert {"configs", "docs", "LICENSE", "models", "checkpoints", "results"} <= {
+        path.name for path in (tmp_path / "run").iterdir()
+    }
+    assert [path.name for path in (tmp_path / "run" / "models").iterdir()] == ["model.pt"]
+    assert record == json.loads((tmp_path / "run" / "results" / "run.json").read_text())
+    assert len(record["weights_sha256"]) == 64
+    assert len(_losses(tmp_path / "run")) == 2
+
+
+def test_the_stock_command_trains_the_same_network(source: Path, manifest: Path, tmp_path: Path) -> None:
+    train(source, manifest=manifest, out=tmp_path / "ours", overrides=_QUICK)
+    copy_bundle(source, tmp_path / "stock")
+    # What `python -m monai.bundle run` calls; a process of its own would differ in its number of threads
+    monai.bundle.run(
+        config_file=str(tmp_path / "stock" / "configs" / "train.json"),
+        logging_file=False,
+        bundle_root=str(tmp_path / "stock"),
+        dataset_dir=str(manifest.parent),
+        **_QUICK,
+    )
+    assert _losses(tmp_path / "stock") == _losses(tmp_path / "ours")
+    assert _same(_weights(tmp_path / "stock"), _weights(tmp_path / "ours"))
+
+
+def test_a_stopped_run_is_continued_by_the_same_command(
+    source: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medssl.methods.supervised import SupervisedStep
+
+    train(source, manifest=manifest, out=tmp_path / "undisturbed", overrides=_QUICK)
+    whole_step = SupervisedStep.__call__
+
+    def stop_in_iteration_2(self, engine, batch):
+        if engine.state.iteration == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole_step(self, engine, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SupervisedStep, "__call__", stop_in_iteration_2)
+        with pytest.raises(SystemExit):
+            train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
+    train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
+    assert _same(_weights(tmp_path / "run"), _weights(tmp_path / "undisturbed"))
+
+
+def test_a_changed_setting_is_refused_with_a_difference(source: Path, manifest: Path, tmp_path: Path) -> None:
+    train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
+    with pytest.raises(ConfigError, match=r'"seed": 5') as error:
+        train(source, manifest=manifest, out=tmp_path / "run", overrides={**_QUICK, "seed": 5})
+    assert "Put the settings back" in str(error.value)
+
+
+def test_a_longer_run_continues_a_finished_one(source: Path, manifest: Path, tmp_path: Path) -> None:
+    train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
+    train(source, manifest=manifest, out=tmp_path / "run", overrides={**_QUICK, "epochs": 3})
+    assert len(_losses(tmp_path / "run")) == 3
+
+
+def test_a_folder_with_other_files_is_not_touched(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.docx").write_text("years of work")
+    with pytest.raises(ConfigError, match="expected an empty or new folder"):
+        copy_bundle(source, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
