@@ -167,6 +167,8 @@ def _prepare(request: Request, manifest: Manifest) -> tuple[Plan, Sequence[Findi
     if not (results / "plan.json").is_file():
         copy_bundle(request.bundle, request.out)
         adapt_bundle(request.out, plan, _continual_settings(request.bundle))
+        # Predictions take their label names from the metadata, so it is written before the first one
+        describe(Description(request.out, manifest, plan, None, "Not trained yet", source=request.bundle.name))
         save_manifest(results / "manifest.json", _anonymous(manifest))
         write_json(results / "fingerprint.json", found.to_json())
         write_json(results / "plan.json", plan.to_json())

@@ -1,0 +1,112 @@
+"""The hospital path: from a manifest to a new bundle that verifies, with an honest score."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import pytest
+from phantoms import write_phantoms
+
+from medssl.cli.main import run
+from medssl.core import exit_codes
+
+_BUNDLE = "hippocampus_mri_supervised"
+_QUICK = ["--set", "iterations_per_epoch=3", "--set", "amp=false", "--set", "num_workers=0", "--set", "val_interval=1"]
+
+
+def _finetune(manifest: Path, out: Path, *options: str) -> int:
+    arguments = ["finetune", _BUNDLE, "--manifest", str(manifest), "--out", str(out), "--epochs", "1"]
+    return run([*arguments, *_QUICK, *options])
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def new_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finetune")
+    manifest = write_phantoms(folder / "data", values=(3, 7))
+    assert _finetune(manifest, folder / "phantom_mri_new") == exit_codes.OK
+    return folder / "phantom_mri_new"
+
+
+def test_the_new_bundle_verifies_and_describes_its_data(new_bundle: Path) -> None:
+    assert run(["bundle", "verify", str(new_bundle), "--quick"]) == exit_codes.OK
+    metadata = _json(new_bundle / "configs" / "metadata.json")
+    assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == {
+        "0": "background",
+        "1": "ball",
+        "2": "box",
+    }
+    assert set(metadata["eval_metrics"]) == {"mean_dice", "dice_ball", "dice_box"}
+
+
+def test_the_weights_of_the_source_were_loaded_and_reported(new_bundle: Path) -> None:
+    report = _json(new_bundle / "results" / "weights.json")
+    assert report["match"] == 1.0
+    assert report["source"]["file"] == "model.pt"
+
+
+def test_the_score_says_that_it_is_optimistic(new_bundle: Path) -> None:
+    text = (new_bundle / "docs" / "README.md").read_text()
+    assert "optimistic" in text
+
+
+def test_no_patient_reaches_the_new_bundle(new_bundle: Path) -> None:
+    texts = [p for p in new_bundle.rglob("*") if p.suffix in {".json", ".jsonl", ".md", ".csv", ".txt"}]
+    assert len(texts) > 10
+    assert not [path.name for path in texts if "Doe" in path.read_text()]
+
+
+def test_no_path_of_this_machine_is_in_its_configuration(new_bundle: Path) -> None:
+    for path in (new_bundle / "configs").glob("*.json"):
+        assert str(new_bundle.parent) not in path.read_text()
+
+
+def test_the_new_bundle_segments_on_the_native_grid(new_bundle: Path, tmp_path: Path) -> None:
+    image = new_bundle.parent / "data" / "phantom_0_0.nii.gz"
+    assert run(["infer", str(new_bundle), str(image), "--out", str(tmp_path)]) == exit_codes.OK
+    label = nib.load(tmp_path / "phantom_0_0.nii.gz")
+    assert label.shape == (24, 26, 22)
+    assert _json(tmp_path / "run.json")["labels"] == {"0": "background", "1": "ball", "2": "box"}
+
+
+def test_cross_validation_scores_every_case_by_a_network_that_did_not_see_it(tmp_path: Path) -> None:
+    manifest = write_phantoms(tmp_path / "data", training=4, validation=0)
+    assert _finetune(manifest, tmp_path / "phantom_mri_new", "--folds", "2") == exit_codes.OK
+    metrics = _json(tmp_path / "phantom_mri_new" / "results" / "metrics.json")
+    assert {case["id"] for case in metrics["cases"]} == {f"phantom_{i}" for i in range(4)}
+    for fold in (0, 1):
+        settings = _json(tmp_path / "phantom_mri_new" / "folds" / f"fold_{fold}" / "results" / "resolved.json")
+        assert (settings["fold"], settings["select_best"]) == (fold, False)
+    assert _json(tmp_path / "phantom_mri_new" / "results" / "resolved.json")["fold"] is None
+
+
+def test_a_bundle_without_weights_is_refused_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    from medssl.bundle.catalog import find_bundle
+    from medssl.bundle.run import copy_bundle
+
+    manifest = write_phantoms(tmp_path / "data", training=2, validation=1)
+    copy_bundle(find_bundle(_BUNDLE), tmp_path / "empty_mri_bundle")
+    arguments = ["finetune", str(tmp_path / "empty_mri_bundle"), "--manifest", str(manifest)]
+    assert run([*arguments, "--out", str(tmp_path / "a_mri_b")]) == exit_codes.USAGE
+    assert "--from-scratch" in capsys.readouterr().err
+    assert not (tmp_path / "a_mri_b").exists()
+
+
+def test_broken_data_stop_before_training(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    manifest = write_phantoms(tmp_path / "data", training=2, validation=1)
+    (tmp_path / "data" / "phantom_1_0.nii.gz").write_bytes(b"broken")
+    assert _finetune(manifest, tmp_path / "phantom_mri_new") == exit_codes.NOTHING_DONE
+    printed = capsys.readouterr()
+    assert "phantom_1" in printed.out
+    assert "Nothing was trained" in printed.err
+
+
+def test_a_name_that_makes_no_valid_bundle_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    manifest = write_phantoms(tmp_path / "data", training=2, validation=1)
+    assert _finetune(manifest, tmp_path / "Mine") == exit_codes.USAGE
+    assert "spleen_ct_finetuned" in capsys.readouterr().err
