@@ -47,7 +47,9 @@ def demo(
 
 def commands(out: Path, *, epochs: int) -> list[list[str]]:
     """Return the arguments of each command of the demo, in order."""
-    data, bundle, predictions, metrics = (str(out / name) for name in ("data", "bundle", "predictions", "metrics"))
+    data, bundle, predictions, metrics = (
+        str(out / name) for name in ("data", "template_mri_tissues", "predictions", "metrics")
+    )
     manifest, whole = f"{data}/manifest.json", f"{data}/whole.json"
     # Two validations are enough to see that it learns; without AMX, bfloat16 takes a CPU half again as long as float32
     settings = {
