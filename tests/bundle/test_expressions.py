@@ -35,7 +35,7 @@ def test_what_bundles_need_is_allowed(expression: str) -> None:
     "expression",
     ["$eval('1')", "$getattr(@a, 'b')", "$@a.b", "$torch.load", "$os", "$@", "$1; 2", "$x", "$2 ** 999", "$b'x'",
      "$...", "$[*@a]", "${**@a}", "$'%s' if 1 else os.remove('x')", "$@a.to(@b, @c)", "$@a.run(1)", "$(" * 5000, "$",
-     "$a = 1"],
+     "$a = 1", "$[sorted(1) for sorted in @a]"],
 )  # fmt: skip
 def test_what_bundles_do_not_need_is_refused(expression: str) -> None:
     assert refusal(expression)
