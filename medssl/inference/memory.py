@@ -57,7 +57,8 @@ def plan_case(
         keep_probabilities: Whether all scores are restored to the native grid.
     """
     native, working = math.prod(shape), math.prod(working_shape)
-    slab = 96 << 20
+    # Three rows of all classes along the shortest axis, or the slab of an oblique grid with its positions.
+    slab = max(3 * 4 * classes * native // min(shape), 96 << 20)
     return CaseMemory(
         image=channels * (stored_bytes + 4 * native),
         working=3 * 4 * channels * working,

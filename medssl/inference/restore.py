@@ -1,7 +1,7 @@
 """Bring scores from the working grid back to the grid of the file and decide the label of each voxel.
 
 The result is that of MONAI's `Invertd` followed by `AsDiscreted`, but never holds all classes on the native grid:
-interpolation goes slab by slab and in chunks of classes with a running maximum.
+interpolation goes slab by slab, with a running maximum over the classes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def restore_labels(
         scores: Scores (K, I, J, L) on the working grid.
         steps: Way back, from `geometry.steps_back`; at most one interpolates.
         decision: Largest class, or a threshold.
-        slab_bytes: Memory for the interpolated classes of one slab.
+        slab_bytes: Memory for one slab where grids are oblique to each other; otherwise a slab is one row.
 
     Returns:
         Label map (X, Y, Z): uint8 up to 256 classes, otherwise int16.
@@ -121,12 +121,14 @@ def _decide_slabs(scores: Tensor, resample: Resample, decision: Decision, slab_b
 
 def _slabs(scores: Tensor, resample: Resample, slab_bytes: int) -> Iterator[tuple[slice, Tensor]]:
     """Yield (rows along the first native axis, interpolated scores (K, rows, Y, Z))."""
+    if _separable(resample):
+        yield from _lerp_rows(scores, resample)
+        return
     row_bytes = 4 * len(scores) * resample.shape[1] * resample.shape[2]
     rows = max(int(slab_bytes // row_bytes), 1)
-    separable = _separable(resample)
     for first in range(0, resample.shape[0], rows):
         window = slice(first, min(first + rows, resample.shape[0]))
-        yield window, (_lerp_slab if separable else _sample_slab)(scores, resample, window)
+        yield window, _sample_slab(scores, resample, window)
 
 
 def _separable(resample: Resample) -> bool:
@@ -140,28 +142,46 @@ def _one_axis_each(linear: np.ndarray) -> bool:
     return len(set(linear.argmax(1).tolist())) == 3
 
 
-def _lerp_slab(scores: Tensor, resample: Resample, window: slice) -> Tensor:
-    """Interpolate axis by axis: the grids differ by scale, shift, flips and order of axes only."""
+def _lerp_rows(scores: Tensor, resample: Resample) -> Iterator[tuple[slice, Tensor]]:
+    """Interpolate axis by axis: the grids differ by scale, shift, flips and order of axes only.
+
+    Each source row is brought to the native (Y, Z) once and kept as long as a native row lies beside it, so that the
+    last and largest interpolation is a plain blend of two rows. At most three rows of all classes are held.
+    """
     axes = np.abs(resample.matrix[:3, :3]).argmax(1).tolist()  # target axis of each source axis
-    slab = scores.permute(0, *[1 + axes.index(axis) for axis in range(3)])
-    for axis in range(3):
-        source = axes.index(axis)
-        indices = np.arange(window.start, window.stop) if axis == 0 else np.arange(resample.shape[axis])
-        position = resample.matrix[source, axis] * indices + resample.matrix[source, 3]
-        slab = _lerp(slab, position, axis + 1)
-    return slab
+    sources = [axes.index(axis) for axis in range(3)]
+    aligned = scores.permute(0, *[1 + source for source in sources])
+    positions = [
+        resample.matrix[source, axis] * np.arange(resample.shape[axis]) + resample.matrix[source, 3]
+        for axis, source in enumerate(sources)
+    ]
+    low, weight = _neighbours(positions[0], aligned.shape[1])
+    rows: dict[int, Tensor] = {}
+    for target, (first, share) in enumerate(zip(low.tolist(), weight.tolist(), strict=True)):
+        second = min(first + 1, aligned.shape[1] - 1)
+        rows = {row: rows[row] for row in (first, second) if row in rows}
+        for row in {first, second} - rows.keys():
+            # the last axis first: gathering along it costs most, and so it meets fewer voxels
+            rows[row] = _lerp(_lerp(aligned[:, row], positions[2], 2), positions[1], 1)
+        yield slice(target, target + 1), torch.lerp(rows[first], rows[second], share)[:, None]
+
+
+def _neighbours(position: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the source voxel below each position and the share of the one above; outside is the border."""
+    position = position.clip(0, size - 1)
+    low = np.minimum(np.floor(position).astype(np.int64), max(size - 2, 0))
+    return low, position - low
 
 
 def _lerp(volume: Tensor, position: np.ndarray, axis: int) -> Tensor:
     size = volume.shape[axis]
-    position = position.clip(0, size - 1)
-    low = np.minimum(np.floor(position).astype(np.int64), max(size - 2, 0))
+    low, weight = _neighbours(position, size)
     shape = [1] * volume.ndim
     shape[axis] = -1
-    weight = torch.from_numpy((position - low).astype(np.float32)).reshape(shape).to(volume.device)
+    share = torch.from_numpy(weight.astype(np.float32)).reshape(shape).to(volume.device)
     first = torch.from_numpy(low).to(volume.device)
     second = torch.from_numpy(np.minimum(low + 1, size - 1)).to(volume.device)
-    return torch.lerp(volume.index_select(axis, first), volume.index_select(axis, second), weight)
+    return torch.lerp(volume.index_select(axis, first), volume.index_select(axis, second), share)
 
 
 def _sample_slab(scores: Tensor, resample: Resample, window: slice) -> Tensor:
