@@ -33,6 +33,20 @@ START_SECONDS = 0.4
 TESTED_ELSEWHERE = {
     "core/errors.py": "classes without behaviour",
     "core/exit_codes.py": "numbers; every command's test uses them",
+    "bundle/config.py": "tests/bundle/test_resolve.py and test_trust.py: merging is tested with what stands on it",
+    "bundle/describe.py": "tests/cli/test_finetune.py: what it writes is checked on a finished bundle",
+    "bundle/finetune.py": "tests/cli/test_finetune.py",
+    "bundle/metadata.py": "tests/bundle/test_verify.py",
+    **{
+        f"bundle/checks/{name}.py": "tests/bundle/test_verify.py: each check breaks a good bundle in one way"
+        for name in ("configuration", "description", "files", "hosts", "subject")
+    },
+    "cli/findings.py": "tests/cli/test_check.py",
+    "cli/import_.py": "tests/cli/test_import.py",
+    "cli/progress.py": "sets loggers; its lines are seen in every command's test",
+    "data/import_cases.py": "tests/data/test_importers.py",
+    "data/volume_checks.py": "tests/data/test_volumes.py: every check through the reader that makes it",
+    "data/volumes_itk.py": "tests/data/test_volumes.py",
 }
 
 MAY_END_THE_PROCESS = {"training/resume.py": "after SIGTERM, once the checkpoint is written, also under torchrun"}

@@ -58,9 +58,9 @@ def make_plan(manifest: Manifest, fingerprint: Fingerprint, *, stride: int = 8, 
 
     The working spacing is the median of the cases, and the patch is the median shape at that spacing, shortened along
     its longest axes until it holds at most `patch_voxels`. Inference tiles are as large as the training patches: with
-    instance normalisation, larger ones cost half a point of Dice (docs/results/hippocampus.md). CT is clipped to the 0.5 and 99.5 percentile of the
-    labelled voxels and normalised by their mean and standard deviation (as nnU-Net does); every other modality is
-    normalised volume by volume.
+    instance normalisation, larger ones cost half a point of Dice and more (docs/results/hippocampus.md). CT is clipped
+    to the 0.5 and 99.5 percentile of the labelled voxels and normalised by their mean and standard deviation (as
+    nnU-Net does); every other modality is normalised volume by volume.
 
     Args:
         manifest: The dataset.

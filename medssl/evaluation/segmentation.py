@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -118,33 +119,30 @@ def evaluate_segmentations(
     labelled = _labelled(manifest, part)
     findings += _unlabelled(manifest.part(part)) + _without_patient(labelled)
     headers = [_header(_label_path(root, case)) for case in labelled]
-    groups = ordinal_groups([case.group for case in labelled])
+    job = partial(
+        CaseJob,
+        classes=classes,
+        reference_values=frozenset(manifest.label_values()),
+        prediction_values=frozenset(folder.labels or manifest.label_values()),
+        tolerance_mm=tolerance_mm,
+    )
     jobs = [
-        CaseJob(
+        job(
             id=case.id,
             group=group,
             reference=_label_path(root, case),
             prediction=folder.path(case.id),
-            classes=classes,
-            reference_values=frozenset(manifest.label_values()),
-            prediction_values=frozenset(folder.labels or manifest.label_values()),
-            tolerance_mm=tolerance_mm,
             stated_sha256=folder.stated_sha256(case.id),
             areas=None if header is None else surfel_areas(header.spacing_mm),
         )
-        for case, group, header in zip(labelled, groups, headers, strict=True)
+        for case, group, header in zip(labelled, ordinal_groups([c.group for c in labelled]), headers, strict=True)
     ]
     voxels = [0 if header is None else math.prod(header.shape) for header in headers]
     cases = _score_all(jobs, folder, workers=workers or _choose_workers(voxels))
     findings += [finding for case in cases for finding in case.findings]
     _LOGGER.info("scored %d of %d cases", sum(bool(case.scores) for case in cases), len(cases))
-    return Evaluation(
-        labels=_foreground(manifest.labels),
-        tolerance_mm=tolerance_mm,
-        seed=seed,
-        cases=tuple(cases),
-        findings=tuple(findings),
-    )
+    labels = _foreground(manifest.labels)
+    return Evaluation(labels=labels, tolerance_mm=tolerance_mm, seed=seed, cases=tuple(cases), findings=tuple(findings))
 
 
 def _score_all(jobs: Sequence[CaseJob], folder: PredictionFolder, *, workers: int) -> list[CaseResult]:

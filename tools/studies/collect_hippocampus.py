@@ -1,6 +1,6 @@
 """Gather the yardstick's scores into docs/results/hippocampus.md and .json.
 
-    python tools/studies/collect_hippocampus.py runs docs/results
+python tools/studies/collect_hippocampus.py runs docs/results
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def interval(values: dict[str, Any], places: int = 3) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the table in Markdown."""
-    head = "| labelled cases | Dice anterior | Dice posterior | Dice mean | HD95 mm, mean | NSD 1 mm, mean | training s |"
+    head = "| labelled | Dice anterior | Dice posterior | Dice mean | HD95 mm, mean | NSD 1 mm, mean | training s |"
     lines = [head, "|" + "---|" * 7]
     for row in rows:
         dice = " | ".join(interval(row["summary"][name]["dice"]) for name in _CLASSES)

@@ -1,6 +1,6 @@
 """Write data_manifests/ from the splits.json of each shared data set: cases, parts and checksums, no pixels.
 
-    python tools/studies/make_manifests.py --data ../shared/data --out data_manifests
+python tools/studies/make_manifests.py --data ../shared/data --out data_manifests
 """
 
 from __future__ import annotations
