@@ -25,6 +25,22 @@ _NORMALISERS = {"NormalizeIntensityd", "ScaleIntensityRanged", "ScaleIntensityRa
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What the user decides, because the data cannot tell.
+
+    Attributes:
+        patch_voxels: Most voxels of a training patch; decides memory and time.
+        absolute_intensities: An intensity means the same in every case, as in CT: one scaling for the whole dataset.
+        norm: Normalisation layer of the network, "instance" or "batch"; None keeps the bundle's. Instance
+            normalisation removes the level of each tile, and with it what absolute intensities tell.
+    """
+
+    patch_voxels: int = 65536
+    absolute_intensities: bool = False
+    norm: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a dataset asks of a bundle; written to results/plan.json.
 
@@ -37,6 +53,7 @@ class Plan:
         intensity: MONAI transform that normalises the image.
         aim_at_labels: Whether crops are centred on labels half of the time, because volumes exceed the patch.
         in_plane_axis: Axis of thick slices that rotations must keep, or None.
+        norm: Normalisation layer of the network, or None for the bundle's own.
     """
 
     class_names: tuple[str, ...]
@@ -47,13 +64,14 @@ class Plan:
     intensity: Mapping[str, Any]
     aim_at_labels: bool
     in_plane_axis: int | None
+    norm: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
         return json.loads(json.dumps(asdict(self)))
 
 
-def make_plan(manifest: Manifest, fingerprint: Fingerprint, *, stride: int = 8, patch_voxels: int = 65536) -> Plan:
+def make_plan(manifest: Manifest, fingerprint: Fingerprint, wishes: Wishes, *, stride: int = 8) -> Plan:
     """Derive labels, geometry and normalisation from a dataset.
 
     The working spacing is the median of the cases, and the patch is the median shape at that spacing, shortened along
@@ -65,14 +83,14 @@ def make_plan(manifest: Manifest, fingerprint: Fingerprint, *, stride: int = 8, 
     Args:
         manifest: The dataset.
         fingerprint: Its geometry and intensities.
+        wishes: What the user decides.
         stride: Product of the network's strides; patch sizes are multiples of it.
-        patch_voxels: Most voxels of a training patch; decides memory and time.
     """
     values = tuple(manifest.label_values())
     median = fingerprint.spacing_mm.median
     spacing = (round(median[0], 3), round(median[1], 3), round(median[2], 3))
     shape = _working_shape(fingerprint, spacing)
-    patch = fit_patch(shape, stride=stride, voxels=patch_voxels)
+    patch = fit_patch(shape, stride=stride, voxels=wishes.patch_voxels)
     coarse = max(range(3), key=lambda axis: spacing[axis])
     return Plan(
         class_names=tuple(manifest.labels[str(value)] for value in values),
@@ -80,9 +98,10 @@ def make_plan(manifest: Manifest, fingerprint: Fingerprint, *, stride: int = 8, 
         channels=manifest.channels(),
         spacing_mm=spacing,
         patch_size=patch,
-        intensity=_normaliser(manifest.modality, fingerprint),
+        intensity=_normaliser(fingerprint, absolute=wishes.absolute_intensities or manifest.modality.upper() == "CT"),
         aim_at_labels=math.prod(shape) > _ROOMY * math.prod(patch),
         in_plane_axis=coarse if spacing[coarse] >= _ANISOTROPIC * min(spacing) else None,
+        norm=wishes.norm,
     )
 
 
@@ -107,9 +126,9 @@ def fit_patch(shape: Sequence[int], *, stride: int, voxels: int) -> tuple[int, i
     return patch[0], patch[1], patch[2]
 
 
-def _normaliser(modality: str, fingerprint: Fingerprint) -> dict[str, Any]:
+def _normaliser(fingerprint: Fingerprint, *, absolute: bool) -> dict[str, Any]:
     regions = fingerprint.foreground or fingerprint.nonzero
-    if modality.upper() != "CT" or len(regions) != 1:
+    if not absolute or len(regions) != 1:
         return {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True}
     low, high, mean = regions[0].percentile_00_5, regions[0].percentile_99_5, regions[0].mean
     deviation = max(regions[0].standard_deviation, 1e-6)
@@ -158,7 +177,7 @@ def adapt_train(config: Config, plan: Plan) -> Config:
     config["patch_size"] = list(plan.patch_size)
     config["val_patch_size"] = "@patch_size"
     config["resample_to_spacing"] = list(plan.spacing_mm)
-    config["network_def"]["in_channels"] = plan.channels
+    _adapt_network(config["network_def"], plan)
     for part in ("train", "validate"):
         transforms = _with_labels(_normalised(config[part]["preprocessing"]["transforms"], plan), plan)
         config[part]["preprocessing"]["transforms"] = [_augmentation(each, plan) for each in transforms]
@@ -170,10 +189,21 @@ def adapt_inference(config: Config, plan: Plan) -> Config:
     config = deepcopy(config)
     config["patch_size"] = list(plan.patch_size)
     config["resample_to_spacing"] = list(plan.spacing_mm)
-    config["network_def"]["in_channels"] = plan.channels
+    _adapt_network(config["network_def"], plan)
     config["network_def"]["out_channels"] = len(plan.class_names)
     config["preprocessing"]["transforms"] = _normalised(config["preprocessing"]["transforms"], plan)
     return config
+
+
+def _adapt_network(network: Config, plan: Plan) -> None:
+    network["in_channels"] = plan.channels
+    if plan.norm is not None and "norm" not in network:
+        message = (
+            f"--norm {plan.norm}: the network of this bundle ({network['_target_']}) has no such choice. Leave it out."
+        )
+        raise ConfigError(message)
+    if plan.norm is not None:
+        network["norm"] = [plan.norm, {"affine": True}]
 
 
 def _read(path: Path) -> Config:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.adapt import Plan, adapt_bundle, make_plan
+from medssl.bundle.adapt import Plan, Wishes, adapt_bundle, make_plan
 from medssl.bundle.checks.files import folder_name
 from medssl.bundle.checks.subject import Subject
 from medssl.bundle.describe import Description, describe
 from medssl.bundle.predictor import load_predictor
+from medssl.bundle.resolve import load_config
 from medssl.bundle.run import copy_bundle, train
 from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import write_json, write_text
@@ -43,7 +44,7 @@ class Request:
         out: New bundle.
         data_root: Folder the manifest's paths start from.
         folds: Cross-validate with this many folds for the honest estimate; 0 trains once.
-        patch_voxels: Most voxels of a training patch.
+        wishes: What the user decides about patch and intensities.
         overrides: Configuration ids and values for every training.
         from_scratch: Start from random weights, as an explicit wish.
         trust: Run code that bundles do not need.
@@ -54,7 +55,7 @@ class Request:
     out: Path
     data_root: Path
     folds: int = 0
-    patch_voxels: int = 65536
+    wishes: Wishes = field(default_factory=Wishes)
     overrides: Mapping[str, Any]
     from_scratch: bool = False
     trust: bool = False
@@ -113,6 +114,32 @@ def _once(request: Request, manifest: Manifest) -> tuple[Evaluation | None, str]
     return _evaluate(request, manifest, cases, predictions), meaning
 
 
+def _head_of_other_classes(request: Request) -> list[str]:
+    """Name the tensors that depend on the number of classes, if the source bundle's classes are not the new ones.
+
+    Equal numbers of classes are no reason to keep a head: a channel that meant one organ is a bad start for another.
+    """
+    if _classes(request.bundle) == _classes(request.out):
+        return []
+    network = load_config(request.out, ("inference",), trust=request.trust).content["network_def"]
+    shapes = [
+        {name: tensor.shape for name, tensor in _build({**network, "out_channels": count}).state_dict().items()}
+        for count in (network["out_channels"], network["out_channels"] + 1)
+    ]
+    return sorted(name for name in shapes[0] if shapes[0][name] != shapes[1].get(name))
+
+
+def _build(network: dict[str, Any]) -> Any:
+    from monai.bundle import ConfigParser
+
+    return ConfigParser({"network_def": network}).get_parsed_content("network_def")
+
+
+def _classes(bundle: Path) -> list[str]:
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return [name.casefold() for name in metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values()]
+
+
 def _cross_validated(request: Request, manifest: Manifest) -> tuple[Evaluation, str]:
     """Train and predict fold by fold, score all predictions together, then train on all labelled cases."""
     predictions = request.out / "results" / "cross_validation"
@@ -162,7 +189,7 @@ def _held_out(manifest: Manifest) -> tuple[int | None, bool]:
 def _prepare(request: Request, manifest: Manifest) -> tuple[Plan, Sequence[Finding]]:
     """Copy and adapt the bundle, once; a second start of the same command finds it there."""
     found, findings = fingerprint(manifest, request.data_root)
-    plan = make_plan(manifest, found, patch_voxels=request.patch_voxels)
+    plan = make_plan(manifest, found, request.wishes)
     results = request.out / "results"
     if not (results / "plan.json").is_file():
         copy_bundle(request.bundle, request.out)
@@ -207,6 +234,7 @@ def _train(request: Request, out: Path, *, fold: int | None, select_best: bool) 
             "finetune": True,
             "finetune_model_path": str((request.bundle / "models" / "model.pt").resolve()),
             "finetune_minimum_match": _MINIMUM_MATCH,
+            "finetune_skip": _head_of_other_classes(request),
         }
     )
     train(

@@ -17,6 +17,12 @@ def finetune(
     folds: Annotated[int, typer.Option(min=0, help="Cross-validate with K folds for an honest estimate.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of training; default: the bundle's.")] = None,
     patch_voxels: Annotated[int, typer.Option(min=4096, help="Most voxels of a training patch.")] = 65536,
+    absolute_intensities: Annotated[
+        bool, typer.Option("--absolute-intensities", help="An intensity means the same in every case, as in CT.")
+    ] = False,
+    norm: Annotated[
+        str | None, typer.Option(help="Normalisation layers: instance or batch; default: the bundle's.")
+    ] = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a configuration id: id=value.")] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Run code that bundles do not need.")] = False,
@@ -27,6 +33,7 @@ def finetune(
     chosen on the validation part (or fold 0), so the score printed at the end is optimistic. The same command
     continues a run that was stopped.
     """
+    from medssl.bundle.adapt import Wishes
     from medssl.bundle.catalog import find_bundle
     from medssl.bundle.finetune import Request
     from medssl.bundle.finetune import finetune as run_finetune
@@ -46,7 +53,7 @@ def finetune(
         out=out,
         data_root=root,
         folds=folds,
-        patch_voxels=patch_voxels,
+        wishes=Wishes(patch_voxels=patch_voxels, absolute_intensities=absolute_intensities, norm=_norm(norm)),
         overrides=overrides,
         from_scratch=from_scratch,
         trust=trust,
@@ -60,3 +67,12 @@ def finetune(
     show_findings(verification.findings)
     typer.echo(f"New bundle: {out}")
     return exit_codes.OK if verification.passed else exit_codes.USAGE
+
+
+def _norm(name: str | None) -> str | None:
+    from medssl.core.errors import ConfigError
+
+    if name not in (None, "instance", "batch"):
+        message = f"--norm: expected instance or batch, got {name!r}."
+        raise ConfigError(message)
+    return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,9 @@ def read_weights(path: Path, *, strip_prefix: str = "") -> StateDict:
     return {name.removeprefix(strip_prefix): value for name, value in state.items()}
 
 
-def transfer_weights(network: nn.Module, state: StateDict, *, minimum_match: float = 0.9) -> LoadReport:
+def transfer_weights(
+    network: nn.Module, state: StateDict, *, minimum_match: float = 0.9, skip: Collection[str] = ()
+) -> LoadReport:
     """Copy every tensor of `state` that fits into `network`; repeat input channels where only their number differs.
 
     A convolution made for one input channel is spread over n channels with 1/n of its weight, so that n equal
@@ -86,6 +89,7 @@ def transfer_weights(network: nn.Module, state: StateDict, *, minimum_match: flo
         network: Changed in place.
         state: Named tensors.
         minimum_match: Share of the network's tensors that must be filled.
+        skip: Names that keep the network's own values although they would fit.
 
     Returns:
         What was loaded, reshaped, skipped, missing and unexpected.
@@ -98,6 +102,8 @@ def transfer_weights(network: nn.Module, state: StateDict, *, minimum_match: flo
     for name, own in network.state_dict().items():
         if name not in state:
             report.missing.append(name)
+        elif name in skip:
+            report.skipped.append(f"{name}: left out, it belongs to other classes")
         elif state[name].shape == own.shape:
             report.loaded.append(name)
             filled[name] = state[name]

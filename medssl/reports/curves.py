@@ -43,7 +43,7 @@ def summarise_training(run: Run) -> TrainingSummary:
     if not run.log:
         notes.append("This folder has no training log (results/train_log.jsonl).")
     if run.torn_lines:
-        notes.append("The last line of the log is torn: the run was stopped while writing it. The line is left out.")
+        notes.append("A line of the log is torn: the run was stopped while writing it. The line is left out.")
     if run.log and not validation:
         notes.append("The log holds no validation.")
     if run.log and not any(event.get("kind") == "end" for event in run.log):

@@ -80,29 +80,28 @@ def read_sources(paths: Sequence[Path], *, data_root: Path | None = None) -> Sou
 
 
 def read_log(path: Path) -> tuple[tuple[Json, ...], int]:
-    """Read a log of JSON lines; a last line that a killed process left half-written is counted, not an error.
+    """Read a log of JSON lines; a line that a killed process left half-written is counted, not an error.
 
     Returns:
-        The events, and the number of torn lines (0 or 1).
+        The events, and the number of torn lines.
 
     Raises:
-        ConfigError: If any other line is no JSON object.
+        ConfigError: If a line is JSON but no object.
     """
     lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
     events: list[Json] = []
+    torn = 0
     for number, line in enumerate(lines, 1):
         try:
             event = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                return tuple(events), 1
-            message = f"{path}, line {number}: expected one JSON object a line, found {error}. Repair or leave it out."
-            raise ConfigError(message) from error
+        except ValueError:
+            torn += 1
+            continue
         if not isinstance(event, dict):
             message = f"{path}, line {number}: expected a JSON object, found a {type(event).__name__}."
             raise ConfigError(message)
         events.append(event)
-    return tuple(events), 0
+    return tuple(events), torn
 
 
 _EXPECTED = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from ignite.engine import Engine, Events
@@ -22,13 +23,23 @@ class InitialWeights:
         network: Network to fill.
         report: Where the load report is written as JSON, or None.
         minimum_match: Share of the network's tensors that must be filled, 0 to 1.
+        skip: Tensors of the file that are left out, such as the head of other classes.
     """
 
-    def __init__(self, *, path: str, network: nn.Module, report: str | None = None, minimum_match: float = 0.9) -> None:
+    def __init__(
+        self,
+        *,
+        path: str,
+        network: nn.Module,
+        report: str | None = None,
+        minimum_match: float = 0.9,
+        skip: Sequence[str] = (),
+    ) -> None:
         self.path = Path(path)
         self.network = network
         self.report = report
         self.minimum_match = minimum_match
+        self.skip = frozenset(skip)
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
@@ -36,7 +47,7 @@ class InitialWeights:
 
     def _load(self, engine: Engine) -> None:
         inner = self.network.module if isinstance(self.network, nn.parallel.DistributedDataParallel) else self.network
-        result = transfer_weights(inner, read_weights(self.path), minimum_match=self.minimum_match)
+        result = transfer_weights(inner, read_weights(self.path), minimum_match=self.minimum_match, skip=self.skip)
         _logger.info(
             "%s: %d tensors loaded, %d reshaped, %d skipped, %d missing, %d unexpected",
             self.path.name,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ignite.engine import Engine, Events
 
@@ -152,8 +153,15 @@ class TrainingLog:
 
     def _write(self, **line: Any) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        with self.path.open("a+b") as stream:
+            # A killed run may have left half a line; it stays alone, so that readers can skip it
+            torn = stream.tell() > 0 and _last_byte(stream) != b"\n"
+            stream.write((b"\n" if torn else b"") + json.dumps(line).encode() + b"\n")
+
+
+def _last_byte(stream: BinaryIO) -> bytes:
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1)
 
 
 def _class_means(details: Any) -> list[float]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phantoms import write_phantoms
 
-from medssl.bundle.adapt import Plan, adapt_bundle, adapt_inference, adapt_train, fit_patch, make_plan
+from medssl.bundle.adapt import Plan, Wishes, adapt_bundle, adapt_inference, adapt_train, fit_patch, make_plan
 from medssl.bundle.run import copy_bundle
 from medssl.core.errors import ConfigError
 from medssl.data.fingerprint import fingerprint
@@ -56,7 +56,7 @@ def test_a_plan_takes_labels_geometry_and_channels_from_the_data(tmp_path: Path)
     path = write_phantoms(tmp_path, values=(3, 7), channels=2)
     manifest = load_manifest(path)
     found, _ = fingerprint(manifest, tmp_path, workers=0)
-    plan = make_plan(manifest, found)
+    plan = make_plan(manifest, found, Wishes())
     assert plan.class_names == ("background", "ball", "box")
     assert (plan.label_values, plan.channels) == ((0, 3, 7), 2)
     assert (plan.spacing_mm, plan.patch_size) == ((1.0, 1.0, 1.0), (24, 32, 24))
@@ -65,7 +65,7 @@ def test_a_plan_takes_labels_geometry_and_channels_from_the_data(tmp_path: Path)
 def test_ct_is_clipped_and_scaled_by_the_labelled_voxels(tmp_path: Path) -> None:
     manifest = load_manifest(write_phantoms(tmp_path)).model_copy(update={"modality": "CT"})
     found, _ = fingerprint(manifest, tmp_path, workers=0)
-    scaling = make_plan(manifest, found).intensity
+    scaling = make_plan(manifest, found, Wishes()).intensity
     assert scaling["_target_"] == "ScaleIntensityRanged"
     assert 60 < scaling["a_min"] < 110 < 190 < scaling["a_max"] < 240
     slope = (scaling["b_max"] - scaling["b_min"]) / (scaling["a_max"] - scaling["a_min"])
@@ -117,3 +117,17 @@ def test_a_preprocessing_without_normalisation_is_refused(bundles: Path) -> None
     config["preprocessing"]["transforms"] = [t for t in transforms if t["_target_"] != "NormalizeIntensityd"]
     with pytest.raises(ConfigError, match="exactly one intensity normalisation"):
         adapt_inference(config, _plan())
+
+
+def test_absolute_intensities_share_one_scaling(tmp_path: Path) -> None:
+    manifest = load_manifest(write_phantoms(tmp_path))
+    found, _ = fingerprint(manifest, tmp_path, workers=0)
+    plan = make_plan(manifest, found, Wishes(absolute_intensities=True))
+    assert plan.intensity["_target_"] == "ScaleIntensityRanged"
+    assert make_plan(manifest, found, Wishes()).intensity["_target_"] == "NormalizeIntensityd"
+
+
+def test_the_norm_that_is_wished_reaches_both_configurations(bundles: Path) -> None:
+    for name, adapt in (("train", adapt_train), ("inference", adapt_inference)):
+        assert adapt(_config(bundles, name), _plan(norm="batch"))["network_def"]["norm"] == ["batch", {"affine": True}]
+        assert adapt(_config(bundles, name), _plan())["network_def"]["norm"][0] == "instance"

@@ -49,3 +49,13 @@ def test_a_validation_is_logged_once_with_the_dice_of_each_class(tmp_path: Path)
     run.trainer.run()
     found = [line for line in _lines(tmp_path / "log.jsonl") if line["kind"] == "validation"]
     assert found == [{"kind": "validation", "epoch": 1, "mean_dice": 0.75, "dice": {"a": 0.5, "b": 0.8}}]
+
+
+def test_half_a_line_of_a_killed_run_does_not_spoil_the_next(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"kind": "start"}\n{"kind": "tra')
+    run = small_run(tmp_path, epochs=1)
+    TrainingLog(path=str(tmp_path / "log.jsonl"), optimization=run.optimization).attach(run.trainer)
+    run.trainer.run()
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert lines[1] == '{"kind": "tra'
+    assert [json.loads(line)["kind"] for line in lines[2:]] == ["start", "train", "end"]
