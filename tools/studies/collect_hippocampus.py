@@ -22,20 +22,29 @@ def read(runs: Path, count: int) -> dict[str, Any] | None:
     metrics = folder / "test" / "scores" / "metrics.json"
     if not metrics.is_file():
         return None
-    scores, run = json.loads(metrics.read_text()), json.loads((folder / "results" / "run.json").read_text())
-    record = json.loads((folder / "test" / "run.json").read_text())
-    log = [json.loads(line) for line in (folder / "results" / "train_log.jsonl").read_text().splitlines()]
-    waits = [line["wait_share"] for line in log if line["kind"] == "train"]
-    return {
+    scores, record = json.loads(metrics.read_text()), json.loads((folder / "test" / "run.json").read_text())
+    found = {
         "labelled": count,
         "summary": scores["summary"],
         "counts": scores["counts"],
+        "weights_sha256": record["bundle"]["weights_sha256"],
+    }
+    return found | training(folder)
+
+
+def training(folder: Path) -> dict[str, Any]:
+    """Return what a run's own records say of its training; empty where only the shipped weights were scored."""
+    if not (folder / "results" / "run.json").is_file():
+        return {}
+    run = json.loads((folder / "results" / "run.json").read_text())
+    log = [json.loads(line) for line in (folder / "results" / "train_log.jsonl").read_text().splitlines()]
+    waits = [line["wait_share"] for line in log if line["kind"] == "train"]
+    return {
         "training_seconds": run["seconds"],
         "training_peak_memory_bytes": run["peak_memory_bytes"],
         "wait_share": sum(waits) / len(waits),
         "overrides": run["inputs"]["overrides"],
         "manifest_sha256": run["inputs"]["manifest"],
-        "weights_sha256": record["bundle"]["weights_sha256"],
         "versions": run["versions"],
     }
 
@@ -55,6 +64,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {row['labelled']} | {dice} | {interval(mean['hd95_mm'], 2)} | {interval(mean['nsd'])} "
             f"| {row['training_seconds']:.0f} |"
+            if "training_seconds" in row
+            else f"| {row['labelled']} (shipped weights) | {dice} | {interval(mean['hd95_mm'], 2)} "
+            f"| {interval(mean['nsd'])} | not kept |"
         )
     return "\n".join(lines)
 
@@ -64,7 +76,7 @@ def main() -> None:
     rows = [row for count in _COUNTS if (row := read(runs, count)) is not None]
     write_json(out / "hippocampus.json", rows)
     text = (Path(__file__).with_name("hippocampus.template.md")).read_text()
-    waits = ", ".join(f"{row['wait_share']:.1%} ({row['labelled']})" for row in rows)
+    waits = ", ".join(f"{row['wait_share']:.1%} ({row['labelled']})" for row in rows if "wait_share" in row)
     write_text(out / "hippocampus.md", text.replace("{table}", table(rows)).replace("{waits}", waits))
 
 
