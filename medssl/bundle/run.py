@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.resolve import load_config, resolved_json, workflow
+from medssl.bundle.resolve import load_config, resolved_json, run_workflow, workflow
 from medssl.core.errors import ConfigError
 from medssl.core.files import sha256_file, sweep_leftovers, write_json
 from medssl.core.provenance import provenance
@@ -112,10 +112,7 @@ def train(
 
 
 def _run(out: Path, config_files: Sequence[str], values: Mapping[str, Any], *, trust: bool) -> None:
-    flow = workflow(out, config_files, workflow_type="train", overrides=values, trust=trust)
-    flow.initialize()
-    flow.run()
-    flow.finalize()
+    run_workflow(workflow(out, config_files, workflow_type="train", overrides=values, trust=trust))
 
 
 def _refuse_changed_settings(out: Path, settings: dict[str, Any]) -> None:
