@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from medssl.cli import bundle, check, demo, doctor, evaluate, export, finetune, import_, infer, report, split, train
+from medssl.cli import (
+    bundle,
+    check,
+    compare,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    finetune,
+    import_,
+    infer,
+    report,
+    split,
+    train,
+)
 from medssl.cli.progress import show_progress
 from medssl.core import exit_codes
 from medssl.core.errors import MedsslError
@@ -23,6 +37,7 @@ app = typer.Typer(
 
 app.add_typer(bundle.app, name="bundle")
 app.command(name="check")(check.check)
+app.command(name="compare")(compare.compare)
 app.command(name="demo")(demo.demo)
 app.command(name="doctor")(doctor.doctor)
 app.command(name="evaluate")(evaluate.evaluate)

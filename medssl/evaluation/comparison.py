@@ -1,0 +1,154 @@
+"""Two evaluations of the same cases, compared case by case."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medssl.core.errors import ConfigError
+from medssl.evaluation.statistics import Interval, mean_with_interval, paired_difference
+from medssl.evaluation.summary import MEAN_METRICS
+
+MEAN = "mean of classes"
+Content = Mapping[str, Any]
+_Pair = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One metric of one class in two evaluations, over the cases where both are defined.
+
+    Attributes:
+        name: Class, or `MEAN`.
+        metric: "dice", "hd95_mm" or "nsd".
+        a: Mean of the first, with its interval.
+        b: Mean of the second.
+        difference: Mean of first minus second, paired, with its interval.
+    """
+
+    name: str
+    metric: str
+    a: Interval
+    b: Interval
+    difference: Interval
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval of the difference leaves out 0."""
+        low, high = self.difference.low, self.difference.high
+        return low is not None and high is not None and (low > 0 or high < 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the difference as plain JSON values."""
+        return {**asdict(self), "decided": self.decided}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What two evaluations of the same cases say about each other.
+
+    Attributes:
+        differences: One for each class and metric, the mean of the classes last.
+        cases: Ids of the cases that both scored.
+        only_a: Ids that only the first scored.
+        only_b: Ids that only the second scored.
+    """
+
+    differences: tuple[Difference, ...]
+    cases: tuple[str, ...]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as plain JSON values."""
+        return {**asdict(self), "differences": [each.to_json() for each in self.differences]}
+
+
+def compare_evaluations(a: Content, b: Content, *, seed: int = 0) -> Comparison:
+    """Compare two contents of metrics.json on the cases that both scored; intervals resample patients.
+
+    Args:
+        a: The first.
+        b: The second; differences are first minus second.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        ConfigError: If they score other data, classes or tolerances, or have no case in common.
+    """
+    _refuse_other_data(a, b)
+    rows_a, rows_b = _cases(a), _cases(b)
+    common = [case for case in rows_a if case in rows_b]
+    if not common:
+        message = "the two evaluations have no scored case in common. Compare runs over the same part of a manifest."
+        raise ConfigError(message)
+    groups = [str(rows_a[case]["group"]) for case in common]
+    differences = []
+    for name in (*a["labels"].values(), MEAN):
+        for metric in MEAN_METRICS:
+            pairs = [(_score(rows_a[case], name, metric), _score(rows_b[case], name, metric)) for case in common]
+            differences.append(_difference(name, metric, pairs, groups, seed))
+    return Comparison(
+        differences=tuple(differences),
+        cases=tuple(common),
+        only_a=tuple(case for case in rows_a if case not in rows_b),
+        only_b=tuple(case for case in rows_b if case not in rows_a),
+    )
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """Read metrics.json, given the file or its folder.
+
+    Raises:
+        ConfigError: If it is not there, or was not written by `medssl evaluate`.
+    """
+    file = path / "metrics.json" if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{file}: expected the metrics.json of medssl evaluate, found none that can be read ({error})."
+        raise ConfigError(message, fix="Run medssl evaluate first.") from error
+    if not isinstance(content, dict) or content.get("task") != "segmentation" or "cases" not in content:
+        message = f"{file}: expected the metrics.json of medssl evaluate, found other content."
+        raise ConfigError(message, fix="Give the file or folder that medssl evaluate wrote.")
+    return content
+
+
+def _difference(name: str, metric: str, pairs: Sequence[_Pair], groups: Sequence[str], seed: int) -> Difference:
+    # the means are over the same cases as their difference, so that the three agree
+    a = [None if y is None else x for x, y in pairs]
+    b = [None if x is None else y for x, y in pairs]
+    return Difference(
+        name=name,
+        metric=metric,
+        a=mean_with_interval(a, groups, seed=seed),
+        b=mean_with_interval(b, groups, seed=seed),
+        difference=paired_difference(a, b, groups, seed=seed),
+    )
+
+
+def _score(case: Content, name: str, metric: str) -> float | None:
+    found: float | None = (case["mean"] if name == MEAN else case["classes"][name])[metric]
+    return found
+
+
+def _cases(content: Content) -> dict[str, Mapping[str, Any]]:
+    return {case["id"]: case for case in content["cases"]}
+
+
+def _refuse_other_data(a: Content, b: Content) -> None:
+    stated = [{key: each[key] for key in ("labels", "tolerance_mm")} | _inputs(each) for each in (a, b)]
+    different = [
+        f"{key}: {stated[0][key]} and {stated[1][key]}" for key in stated[0] if stated[0][key] != stated[1][key]
+    ]
+    if different:
+        message = f"the two evaluations do not score the same thing ({'; '.join(different)})."
+        raise ConfigError(message, fix="Evaluate both with the same manifest, part and tolerance.")
+
+
+def _inputs(content: Content) -> dict[str, Any]:
+    inputs = content.get("medssl", {}).get("inputs", {})
+    manifest = inputs.get("manifest", {})
+    return {"manifest": f"{manifest.get('name')} {str(manifest.get('sha256'))[:8]}", "part": inputs.get("part")}
