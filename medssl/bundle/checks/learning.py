@@ -138,7 +138,8 @@ def _count_findings(bundle: Path, manifest: Path) -> Iterator[Finding]:
 
     predictions = bundle / "predictions"
     cases = gather_cases([manifest], part="validation")
-    run_batch(load_predictor(bundle, device="cpu", workers=1), cases, predictions)
+    with load_predictor(bundle, device="cpu", workers=1) as predictor:
+        run_batch(predictor, cases, predictions)
     scored = evaluate_segmentations(
         load_manifest(manifest), root=manifest.parent, predictions=predictions, part="validation", workers=1
     )

@@ -1,0 +1,187 @@
+"""What a study compares: arms, numbers of labelled cases, draws and seeds, written down before anything runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medssl.core.errors import ConfigError
+from medssl.core.files import sha256_json
+from medssl.core.suggest import did_you_mean
+
+_NAME = r"^[a-z0-9]+(_[a-z0-9]+)*$"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Arm(_Strict):
+    """One way to make a network.
+
+    Attributes:
+        name: Its name in tables; lower case, digits and "_".
+        bundle: Bundle that is trained: a folder, or the name of a shipped one. None for an ensemble.
+        config_files: Files of the bundle's configs/, merged in this order.
+        set: Overrides of configuration ids.
+        patches_per_iteration: Patches that one iteration passes forward and back, over all networks of the arm.
+            Divides the study's budget into iterations.
+        members: For an ensemble: the arm whose networks, trained with different seeds, are fused. They are trained
+            with an equal part of the budget each, so an ensemble costs what any other arm costs.
+        size: Number of networks of an ensemble.
+        group: "single" or "ensemble"; each is compared with the baseline of its own group.
+    """
+
+    name: str = Field(pattern=_NAME)
+    bundle: str | None = None
+    config_files: tuple[str, ...] = ("train",)
+    set: dict[str, Any] = {}
+    patches_per_iteration: int = Field(default=1, ge=1)
+    members: str | None = None
+    size: int = Field(default=1, ge=1)
+    group: Literal["single", "ensemble"] = "single"
+
+    @model_validator(mode="after")
+    def _is_trained_or_fused(self) -> Arm:
+        if (self.bundle is None) == (self.members is None):
+            message = f"arm {self.name}: expected either a bundle to train or members to fuse"
+            raise ValueError(message)
+        if self.members is not None and self.size < 2:
+            message = f"arm {self.name}: an ensemble needs a size of 2 or more"
+            raise ValueError(message)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One cell of a study: an arm on one draw of labelled cases with one seed.
+
+    Attributes:
+        arm: The arm.
+        labelled: Number of labelled cases.
+        draw: Number of the draw.
+        ids: The labelled cases.
+        seed: Seed of the training.
+        iterations: Iterations of each network's training.
+    """
+
+    arm: Arm
+    labelled: int
+    draw: int
+    ids: tuple[str, ...]
+    seed: int
+    iterations: int
+
+    @property
+    def key(self) -> str:
+        """Name of the run's folder."""
+        return f"{self.arm.name}/labelled{self.labelled}_draw{self.draw}_seed{self.seed}"
+
+
+class StudyPlan(_Strict):
+    """A whole study.
+
+    Attributes:
+        name: Title of the tables.
+        about: What it asks, which contrast is the primary one, and what was fixed before it ran.
+        part: Part of the manifest that is scored.
+        draws: Number of labelled cases (as a string) to the draws: each a list of case ids of the training part.
+        seeds: Seeds of every cell.
+        budget: Patches that each arm may pass forward and back.
+        iterations_per_epoch: Length of an epoch in iterations.
+        baseline: Arm that the others of group "single" are compared with.
+        ensemble_baseline: The same for group "ensemble".
+        arms: What is compared, in the order in which it runs.
+    """
+
+    name: str
+    about: str = ""
+    part: Literal["validation", "test"]
+    draws: dict[str, tuple[tuple[str, ...], ...]]
+    seeds: tuple[int, ...] = (0,)
+    budget: int = Field(ge=1)
+    iterations_per_epoch: int = Field(default=25, ge=1)
+    baseline: str
+    ensemble_baseline: str | None = None
+    arms: tuple[Arm, ...]
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> StudyPlan:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            message = f"arms: names must differ, found {', '.join(names)}"
+            raise ValueError(message)
+        wanted = [self.baseline, self.ensemble_baseline, *(arm.members for arm in self.arms)]
+        for name in wanted:
+            if name is not None and name not in names:
+                message = f"arms: no arm {name!r}.{did_you_mean(name, names)}"
+                raise ValueError(message)
+        for count, draws in self.draws.items():
+            if not count.isdigit() or any(len(set(ids)) != int(count) for ids in draws):
+                message = f"draws, {count}: expected lists of {count} different case ids each"
+                raise ValueError(message)
+        return self
+
+    def arm(self, name: str) -> Arm:
+        """Return the arm of a name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def runs(self) -> Iterator[Run]:
+        """Yield every run, draw by draw, so that what is done at any time is a whole comparison of fewer draws."""
+        most = max(len(draws) for draws in self.draws.values())
+        for draw in range(most):
+            for count, draws in self.draws.items():
+                if draw < len(draws):
+                    for seed in self.seeds:
+                        for arm in self.arms:
+                            yield self._run(arm, int(count), draw, draws[draw], seed)
+
+    def member_runs(self, run: Run) -> list[Run]:
+        """Return the runs whose networks an ensemble fuses: its members on the same draw, each with its own seed."""
+        if run.arm.members is None:
+            return []
+        arm, size = self.arm(run.arm.members), run.arm.size
+        share = arm.model_copy(update={"name": f"{run.arm.name}_members"})
+        return [
+            Run(
+                arm=share,
+                labelled=run.labelled,
+                draw=run.draw,
+                ids=run.ids,
+                seed=run.seed * size + number,
+                iterations=max(1, run.iterations),
+            )
+            for number in range(size)
+        ]
+
+    def sha256(self) -> str:
+        """Return the hash of everything that decides a run."""
+        return sha256_json(self.model_dump(mode="json", exclude={"name", "about"}))
+
+    def _run(self, arm: Arm, labelled: int, draw: int, ids: tuple[str, ...], seed: int) -> Run:
+        trained = self.arm(arm.members) if arm.members is not None else arm
+        patches = trained.patches_per_iteration * arm.size
+        iterations = max(1, self.budget // patches)
+        return Run(arm=arm, labelled=labelled, draw=draw, ids=ids, seed=seed, iterations=iterations)
+
+
+def load_plan(path: Path) -> StudyPlan:
+    """Read a study's plan.
+
+    Raises:
+        ConfigError: If it is no JSON or does not describe a study; every problem is named.
+    """
+    try:
+        return StudyPlan.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, ValidationError):
+            lines = [f"  {'#'.join(map(str, each['loc'])) or 'plan'}: {each['msg']}" for each in error.errors()]
+            message = f"{path}: the plan of the study does not fit:\n" + "\n".join(lines)
+        else:
+            message = f"{path}: expected the plan of a study as JSON, found none that can be read ({error})."
+        raise ConfigError(message, fix="Correct the file; the documentation shows an example.") from error

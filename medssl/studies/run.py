@@ -1,0 +1,140 @@
+"""Run a study cell by cell: what is done is skipped, what fails is recorded, nothing is lost when it is killed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medssl.core.errors import MedsslError
+from medssl.core.files import sha256_json, write_json
+from medssl.data.manifest import Manifest, save_manifest
+from medssl.data.splits import keep_labeled_cases
+from medssl.studies.plan import Run, StudyPlan
+
+_logger = logging.getLogger("medssl.studies")
+RESULT = "result.json"
+
+Execute = Callable[[Run, Path, Path], Mapping[str, Any]]
+"""Carries out one run: (run, manifest file, folder) -> the evaluation's content of metrics.json."""
+Fuse = Callable[[Run, list[Path], Path, Path], Mapping[str, Any]]
+"""Scores an ensemble: (run, folders of its members, manifest file, folder) -> content of metrics.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hands:
+    """What carries out the work of a study; handed in, because training lies on the same floor as studies.
+
+    Attributes:
+        execute: Trains one network, applies it to the scored part and scores it.
+        fuse: Fuses the networks of an ensemble and scores them.
+    """
+
+    execute: Execute
+    fuse: Fuse
+
+
+def run_study(
+    plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands, *, only: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """Carry out what is missing of a study and return the results of all its runs, in their order.
+
+    A run's result.json appears when it is complete, so the same call goes on after any stop. A run that fails leaves
+    the error in its result and is tried again by the next call.
+
+    Args:
+        plan: The study.
+        manifest: The dataset, with all labels; each run sees those of its draw.
+        out: Folder of the study.
+        hands: What trains and scores.
+        only: Names of arms; by default all.
+    """
+    wanted = set(only) or {arm.name for arm in plan.arms}
+    write_json(out / "plan.json", plan.model_dump(mode="json"))
+    results = []
+    for run in plan.runs():
+        if run.arm.name in wanted:
+            results.append(_done(run, plan, manifest, out) or _carry_out(run, plan, manifest, out, hands))
+    return results
+
+
+def read_results(plan: StudyPlan, manifest: Manifest, out: Path) -> list[dict[str, Any]]:
+    """Return the results that are there, without running anything."""
+    found = [_done(run, plan, manifest, out) for run in plan.runs()]
+    return [result for result in found if result is not None]
+
+
+def _carry_out(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> dict[str, Any]:
+    folder = out / "runs" / run.key
+    _logger.info("%s: %d iterations", run.key, run.iterations)
+    begin = time.monotonic()
+    identity = _identity(run, plan, manifest)
+    try:
+        file = _manifest_of(run, manifest, folder)
+        members = plan.member_runs(run)
+        if members:
+            folders = [_member(member, file, out, hands) for member in members]
+            metrics = hands.fuse(run, folders, file, folder)
+        else:
+            metrics = hands.execute(run, file, folder)
+    except MedsslError as error:
+        _logger.error("%s failed: %s", run.key, error)
+        return {**identity, "error": str(error)}
+    result = {**identity, "seconds": round(time.monotonic() - begin, 1), "dice": _dice(metrics)}
+    write_json(folder / RESULT, result)
+    return result
+
+
+def _member(run: Run, manifest: Path, out: Path, hands: Hands) -> Path:
+    folder = out / "runs" / run.key
+    done = folder / RESULT
+    if not done.is_file():
+        _logger.info("%s: %d iterations", run.key, run.iterations)
+        begin = time.monotonic()
+        metrics = hands.execute(run, manifest, folder)
+        write_json(done, {"seconds": round(time.monotonic() - begin, 1), "dice": _dice(metrics)})
+    return folder
+
+
+def _done(run: Run, plan: StudyPlan, manifest: Manifest, out: Path) -> dict[str, Any] | None:
+    path = out / "runs" / run.key / RESULT
+    if not path.is_file():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result if result.get("sha256") == _identity(run, plan, manifest)["sha256"] else None
+
+
+def _identity(run: Run, plan: StudyPlan, manifest: Manifest) -> dict[str, Any]:
+    """Return what names a run, with a hash of everything that decides its result."""
+    decides = {"arm": run.arm.model_dump(mode="json"), "ids": run.ids, "seed": run.seed, "iterations": run.iterations}
+    decides |= {"part": plan.part, "epoch": plan.iterations_per_epoch, "manifest": manifest.sha256()}
+    if run.arm.members is not None:
+        decides["members"] = plan.arm(run.arm.members).model_dump(mode="json")
+    return {
+        "arm": run.arm.name,
+        "labelled": run.labelled,
+        "draw": run.draw,
+        "seed": run.seed,
+        "iterations": run.iterations,
+        "sha256": sha256_json(decides),
+    }
+
+
+def _manifest_of(run: Run, manifest: Manifest, folder: Path) -> Path:
+    path = folder / "manifest.json"
+    save_manifest(path, keep_labeled_cases(manifest, ids=run.ids))
+    return path
+
+
+def _dice(metrics: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """Return case to mean Dice and Dice of each class; cases that failed count as 0, so that failing never helps."""
+    names = list(metrics["labels"].values())
+    found = {
+        case["id"]: {"mean": case["mean"]["dice"], **{name: case["classes"][name]["dice"] for name in names}}
+        for case in metrics["cases"]
+    }
+    return found | {case["id"]: dict.fromkeys(["mean", *names], 0.0) for case in metrics["failed"]}

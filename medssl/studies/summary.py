@@ -1,0 +1,222 @@
+"""Tables of a study: mean Dice, intervals over draws and cases, paired differences, labels saved."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medssl.studies.plan import Arm, StudyPlan
+
+Results = Sequence[dict[str, Any]]
+_Table = dict[tuple[int, int], dict[str, float]]  # (draw, seed) -> case -> mean Dice
+
+BOOTSTRAP = 4000
+MINIMUM_DRAWS = 3
+INTERVAL = (
+    "95% intervals: draws of labelled cases are resampled first, then cases within a draw "
+    f"({BOOTSTRAP} times, percentiles); none with fewer than {MINIMUM_DRAWS} draws. Seeds of one draw are averaged."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over draws and cases.
+
+    Attributes:
+        mean: Mean Dice, or mean difference.
+        low: 2.5th percentile; None with fewer than `MINIMUM_DRAWS` draws.
+        high: 97.5th percentile.
+        p: Two-sided bootstrap p-value of a difference; None for a mean.
+        draws: Number of draws.
+        cases: Number of cases scored in each.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    draws: int
+    cases: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One arm at one number of labelled cases.
+
+    Attributes:
+        arm: The arm.
+        labelled: Number of labelled cases.
+        dice: Mean Dice.
+        difference: Paired difference to the arm of comparison; None for that arm itself.
+        against: Name of the arm of comparison.
+        p_holm: p-value corrected by Holm over all differences of the table.
+        per_draw: Mean Dice of each draw.
+        seconds: Mean seconds of a run.
+    """
+
+    arm: str
+    labelled: int
+    dice: Estimate
+    difference: Estimate | None
+    against: str
+    p_holm: float | None
+    per_draw: tuple[float, ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as plain JSON values."""
+        return asdict(self)
+
+
+def summarise(plan: StudyPlan, results: Results, *, seed: int = 0) -> list[Row]:
+    """Return the rows of a study's table, by number of labelled cases and then in the order of the arms.
+
+    Args:
+        plan: The study.
+        results: From `run_study`; failed runs are left out.
+        seed: Seed of the bootstrap.
+    """
+    rows = []
+    for count in sorted({int(each) for each in plan.draws}):
+        tables = {arm.name: _table(results, arm.name, count) for arm in plan.arms}
+        for arm in plan.arms:
+            if tables[arm.name]:
+                seconds = _seconds(results, arm.name, count)
+                rows.append(_row(plan, arm, count, tables, seconds=seconds, seed=seed))
+    return _with_holm(rows)
+
+
+def labels_saved(rows: Sequence[Row], baseline: str) -> dict[str, dict[int, float | None]]:
+    """Return for each arm and number of labels how many labels the baseline needs for the same Dice.
+
+    Interpolated linearly in the logarithm of the number of labels; None outside the baseline's measured range.
+    """
+    base = sorted((row.labelled, row.dice.mean) for row in rows if row.arm == baseline)
+    found: dict[str, dict[int, float | None]] = {}
+    for row in rows:
+        if row.arm != baseline:
+            found.setdefault(row.arm, {})[row.labelled] = _needed(base, row.dice.mean)
+    return found
+
+
+def estimate(values: NDArray[np.float64], *, seed: int = 0, paired: bool = False) -> Estimate:
+    """Return the mean of a table (draws, cases) with a two-level bootstrap interval; see `INTERVAL`."""
+    draws, cases = values.shape
+    low = high = p = None
+    if draws >= MINIMUM_DRAWS:
+        means = _bootstrap(values, seed)
+        low, high = (float(each) for each in np.percentile(means, [2.5, 97.5]))
+        if paired:
+            share = min(float((means <= 0).mean()), float((means >= 0).mean()))
+            p = min(1.0, max(2 * share, 1 / BOOTSTRAP))
+    return Estimate(mean=float(values.mean()), low=low, high=high, p=p, draws=draws, cases=cases)
+
+
+def markdown(plan: StudyPlan, rows: Sequence[Row]) -> str:
+    """Return the table as Markdown, with what the intervals are."""
+    lines = [
+        "| labelled | arm | Dice | difference | against | p (Holm) | draws | seconds a run |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        difference = "" if row.difference is None else _shown(row.difference, signed=True)
+        p = "" if row.p_holm is None else f"{row.p_holm:.3g}"
+        lines.append(
+            f"| {row.labelled} | {row.arm} | {_shown(row.dice)} | {difference} | {row.against} | {p} "
+            f"| {row.dice.draws} | {row.seconds:.0f} |"
+        )
+    saved = labels_saved(rows, plan.baseline)
+    sentences = [
+        f"{arm} with {count} labels equals {plan.baseline} with about {needed:.1f}."
+        for arm, counts in saved.items()
+        for count, needed in counts.items()
+        if needed is not None and needed > count
+    ]
+    return "\n".join([*lines, "", INTERVAL, *(["", *sentences] if sentences else [])]) + "\n"
+
+
+def _row(plan: StudyPlan, arm: Arm, count: int, tables: dict[str, _Table], *, seconds: float, seed: int) -> Row:
+    own = tables[arm.name]
+    against = plan.ensemble_baseline if arm.group == "ensemble" and plan.ensemble_baseline else plan.baseline
+    other = tables.get(against, {})
+    common = sorted(own.keys() & other.keys())
+    difference = None
+    if arm.name != against and common:
+        pairs = _averaged({key: _minus(own[key], other[key]) for key in common})
+        difference = estimate(pairs, seed=seed, paired=True)
+    values = _averaged(own)
+    return Row(
+        arm=arm.name,
+        labelled=count,
+        dice=estimate(values, seed=seed),
+        difference=difference,
+        against="" if arm.name == against else against,
+        p_holm=None,
+        per_draw=tuple(float(each) for each in values.mean(1)),
+        seconds=seconds,
+    )
+
+
+def _table(results: Results, arm: str, count: int) -> _Table:
+    return {
+        (each["draw"], each["seed"]): {case: score["mean"] or 0.0 for case, score in each["dice"].items()}
+        for each in results
+        if each["arm"] == arm and each["labelled"] == count and "dice" in each
+    }
+
+
+def _seconds(results: Results, arm: str, count: int) -> float:
+    own = [each["seconds"] for each in results if (each["arm"], each["labelled"]) == (arm, count) and "seconds" in each]
+    return float(np.mean(own))
+
+
+def _minus(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
+    return {case: a[case] - b[case] for case in a if case in b}
+
+
+def _averaged(table: _Table) -> NDArray[np.float64]:
+    """Return (draws, cases), the seeds of each draw averaged, over the cases that every run has."""
+    cases = sorted(set.intersection(*(set(scores) for scores in table.values())))
+    rows: dict[int, list[list[float]]] = {}
+    for (draw, _), scores in sorted(table.items()):
+        rows.setdefault(draw, []).append([scores[case] for case in cases])
+    return np.array([np.mean(each, axis=0) for each in rows.values()], dtype=np.float64)
+
+
+def _bootstrap(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    draws, cases = values.shape
+    chosen = rng.integers(draws, size=(BOOTSTRAP, draws))
+    # a case is the same patient in every draw of labels, so one resampling of cases serves all draws of a sample
+    times = rng.multinomial(cases, np.full(cases, 1 / cases), size=BOOTSTRAP)
+    per_draw = times @ values.T / cases  # (BOOTSTRAP, draws)
+    means: NDArray[np.float64] = np.take_along_axis(per_draw, chosen, axis=1).mean(1)
+    return means
+
+
+def _with_holm(rows: list[Row]) -> list[Row]:
+    tested = [(row.difference.p, index) for index, row in enumerate(rows) if row.difference and row.difference.p]
+    corrected, so_far = {}, 0.0
+    for rank, (p, index) in enumerate(sorted(tested)):
+        so_far = max(so_far, min(1.0, p * (len(tested) - rank)))
+        corrected[index] = so_far
+    return [Row(**{**vars(row), "p_holm": corrected.get(index)}) for index, row in enumerate(rows)]
+
+
+def _needed(base: Sequence[tuple[int, float]], dice: float) -> float | None:
+    for (few, low), (more, high) in itertools.pairwise(base):
+        if low <= dice <= high and high > low:
+            return float(few * (more / few) ** ((dice - low) / (high - low)))
+    return None
+
+
+def _shown(estimate: Estimate, *, signed: bool = False) -> str:
+    form = "+.4f" if signed else ".4f"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.mean:{form}}"
+    return f"{estimate.mean:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"

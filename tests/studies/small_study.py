@@ -1,0 +1,76 @@
+"""A study without training: scores are made by a formula, so that every number of a table is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medssl.data.manifest import Case, Manifest
+from medssl.studies.plan import Run, StudyPlan
+from medssl.studies.run import Hands
+
+TRAINING = tuple(f"t{number}" for number in range(6))
+SCORED = tuple(f"v{number}" for number in range(5))
+
+
+def manifest() -> Manifest:
+    def case(name: str) -> Case:
+        return Case(id=name, image=(f"{name}.nii.gz",), label=f"{name}_label.nii.gz")
+
+    labels = {"0": "background", "1": "ball"}
+    cases = {"training": tuple(map(case, TRAINING)), "test": tuple(map(case, SCORED))}
+    return Manifest(name="small", modality="MR", labels=labels, **cases)
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    plan = {
+        "name": "small",
+        "part": "test",
+        "draws": {"1": [["t0"], ["t1"], ["t2"]], "2": [["t0", "t1"], ["t1", "t2"], ["t2", "t3"]]},
+        "budget": 120,
+        "baseline": "plain",
+        "ensemble_baseline": "plain_three",
+        "arms": [
+            {"name": "plain", "bundle": "b", "patches_per_iteration": 2},
+            {"name": "better", "bundle": "b", "patches_per_iteration": 4, "set": {"x": 1}},
+            {"name": "plain_three", "members": "plain", "size": 3, "group": "ensemble"},
+        ],
+    }
+    return plan | changes
+
+
+def plan(**changes: Any) -> StudyPlan:
+    return StudyPlan.model_validate(content(**changes))
+
+
+def metrics(offset: float) -> dict[str, Any]:
+    cases = [
+        {"id": name, "mean": {"dice": offset + 0.01 * number}, "classes": {"ball": {"dice": offset + 0.01 * number}}}
+        for number, name in enumerate(SCORED)
+    ]
+    return {"labels": {"1": "ball"}, "cases": cases, "failed": []}
+
+
+class Recorder:
+    """Hands that count what they are asked to do; "better" is better by 0.1, every label by 0.05."""
+
+    def __init__(self, *, fail: str = "") -> None:
+        self.ran: list[str] = []
+        self.fail = fail
+
+    @property
+    def hands(self) -> Hands:
+        return Hands(execute=self.execute, fuse=self.fuse)
+
+    def execute(self, run: Run, manifest: Path, folder: Path) -> dict[str, Any]:
+        from medssl.core.errors import TrainingError
+
+        self.ran.append(run.key)
+        if run.arm.name == self.fail:
+            message = "planted"
+            raise TrainingError(message)
+        return metrics(0.5 + 0.05 * run.labelled + 0.02 * run.draw + 0.1 * (run.arm.name == "better"))
+
+    def fuse(self, run: Run, members: list[Path], manifest: Path, folder: Path) -> dict[str, Any]:
+        self.ran.append(f"fuse {len(members)}")
+        return metrics(0.7)

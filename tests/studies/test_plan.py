@@ -1,0 +1,56 @@
+import json
+
+import pytest
+from studies.small_study import content, plan
+
+from medssl.core.errors import ConfigError
+from medssl.studies.plan import load_plan
+
+
+def test_budget_is_shared_by_the_patches_of_an_iteration() -> None:
+    iterations = {run.arm.name: run.iterations for run in plan().runs()}
+    assert iterations == {"plain": 60, "better": 30, "plain_three": 20}
+
+
+def test_runs_complete_one_draw_before_the_next() -> None:
+    draws = [run.draw for run in plan().runs()]
+    assert draws == sorted(draws)
+    assert len(draws) == 3 * 2 * 3
+
+
+def test_members_of_an_ensemble_have_seeds_of_their_own() -> None:
+    run = next(run for run in plan(seeds=(0, 1)).runs() if run.arm.members and run.seed == 1)
+    members = plan().member_runs(run)
+    assert [member.seed for member in members] == [3, 4, 5]
+    assert {member.ids for member in members} == {run.ids}
+    assert {member.arm.bundle for member in members} == {"b"}
+
+
+def test_hash_ignores_title_and_follows_what_decides() -> None:
+    assert plan().sha256() == plan(name="other").sha256()
+    assert plan().sha256() != plan(budget=121).sha256()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"baseline": "plane"}, 'Did you mean "plain"'),
+        ({"draws": {"2": [["t0"]]}}, "lists of 2 different case ids"),
+        ({"draws": {"2": [["t0", "t0"]]}}, "lists of 2 different case ids"),
+        ({"arms": [{"name": "plain"}]}, "either a bundle to train or members"),
+        ({"arms": [{"name": "plain", "bundle": "b"}] * 2}, "names must differ"),
+        ({"budgett": 3}, "budgett"),
+        ({"part": "training"}, "part"),
+    ],
+)
+def test_plan_that_does_not_fit_is_refused_by_name(tmp_path, changes, told) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(content(**changes)), encoding="utf-8")
+    with pytest.raises(ConfigError, match=told):
+        load_plan(path)
+
+
+def test_file_that_is_no_json_is_refused(tmp_path) -> None:
+    (tmp_path / "plan.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigError, match="as JSON"):
+        load_plan(tmp_path / "plan.json")

@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+from studies.small_study import Recorder, manifest, plan
+
+from medssl.data.manifest import load_manifest
+from medssl.studies.run import read_results, run_study
+
+
+def test_every_cell_runs_once_and_a_second_call_runs_nothing(tmp_path: Path) -> None:
+    first, second = Recorder(), Recorder()
+    results = run_study(plan(), manifest(), tmp_path, first.hands)
+    assert len(results) == 18
+    assert run_study(plan(), manifest(), tmp_path, second.hands) == results
+    assert second.ran == []
+
+
+def test_each_run_sees_the_labels_of_its_draw_only(tmp_path: Path) -> None:
+    run_study(plan(), manifest(), tmp_path, Recorder().hands)
+    seen = load_manifest(tmp_path / "runs" / "plain" / "labelled2_draw1_seed0" / "manifest.json")
+    assert [case.id for case in seen.training] == ["t1", "t2"]
+    assert [case.label for case in seen.unlabeled] == [None] * 4
+    assert len(seen.test) == 5
+
+
+def test_ensemble_is_fused_from_members_that_are_kept(tmp_path: Path) -> None:
+    recorder = Recorder()
+    run_study(plan(), manifest(), tmp_path, recorder.hands, only=["plain_three"])
+    assert recorder.ran.count("fuse 3") == 6
+    again = Recorder()
+    (tmp_path / "runs" / "plain_three" / "labelled1_draw0_seed0" / "result.json").unlink()
+    run_study(plan(), manifest(), tmp_path, again.hands, only=["plain_three"])
+    assert again.ran == ["fuse 3"]
+
+
+def test_failed_run_is_told_and_tried_again(tmp_path: Path) -> None:
+    results = run_study(plan(), manifest(), tmp_path, Recorder(fail="better").hands)
+    assert [each["error"] for each in results if "error" in each] == ["planted"] * 6
+    again = Recorder()
+    run_study(plan(), manifest(), tmp_path, again.hands)
+    assert len(again.ran) == 6
+
+
+def test_changed_arm_runs_again(tmp_path: Path) -> None:
+    run_study(plan(), manifest(), tmp_path, Recorder().hands)
+    arms = plan().model_dump()["arms"]
+    arms[1]["set"] = {"x": 2}
+    again = Recorder()
+    run_study(plan(arms=arms), manifest(), tmp_path, again.hands)
+    assert {key.split("/")[0] for key in again.ran} == {"better"}
+
+
+def test_case_that_failed_counts_as_zero(tmp_path: Path) -> None:
+    recorder = Recorder()
+    hands = recorder.hands
+
+    def execute(run, file, folder):
+        found = recorder.execute(run, file, folder)
+        found["failed"] = [{"id": found["cases"].pop()["id"]}]
+        return found
+
+    run_study(plan(), manifest(), tmp_path, type(hands)(execute=execute, fuse=hands.fuse), only=["plain"])
+    result = json.loads((tmp_path / "runs" / "plain" / "labelled1_draw0_seed0" / "result.json").read_text())
+    assert result["dice"]["v4"]["mean"] == 0.0
+
+
+def test_results_can_be_read_while_the_study_runs(tmp_path: Path) -> None:
+    run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["plain"])
+    assert {each["arm"] for each in read_results(plan(), manifest(), tmp_path)} == {"plain"}
