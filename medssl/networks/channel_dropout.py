@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,27 +42,38 @@ class ChannelDropout(nn.Module):
         return kept.float() / (1.0 - self.rate)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the features (B, C, X, Y, Z), some channels zero."""
+        """Return the features (B, C, X, Y, Z), some channels zero.
+
+        With K * B given masks the output is (K * B, C, X, Y, Z): the batch under K masks, one after another, without a
+        copy of the batch for each.
+        """
         if self.masks is not None:
             masks = self.masks
         elif self.training and self.rate > 0.0:
             masks = self.draw(features.shape[0])
         else:
             return features
-        scale = masks.to(features.device, features.dtype)
-        return features * scale[:, :, None, None, None]
+        scale = masks.to(features.device, features.dtype).unflatten(0, (-1, features.shape[0]))
+        return (features * scale[..., None, None, None]).flatten(0, 1)
 
     def extra_repr(self) -> str:
         """Return channels and rate for the printed network."""
         return f"{self.channels}, rate={self.rate}"
 
 
-def channel_dropouts(network: nn.Module) -> list[ChannelDropout]:
+class HasModules(Protocol):
+    """Any network: what `nn.Module` offers and protocols of networks repeat."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Return all modules."""
+
+
+def channel_dropouts(network: HasModules) -> list[ChannelDropout]:
     """Return the `ChannelDropout` modules of a network in the order of its modules."""
     return [module for module in network.modules() if isinstance(module, ChannelDropout)]
 
 
-def draw_masks(network: nn.Module, samples: int, *, generator: torch.Generator) -> list[Tensor]:
+def draw_masks(network: HasModules, samples: int, *, generator: torch.Generator) -> list[Tensor]:
     """Draw masks (samples, C) for every `ChannelDropout` of a network.
 
     For K passes over a batch of B, draw K * B samples; row k * B + b belongs to pass k of sample b.
@@ -70,12 +82,12 @@ def draw_masks(network: nn.Module, samples: int, *, generator: torch.Generator) 
 
 
 @contextmanager
-def fixed_masks(network: nn.Module, masks: Sequence[Tensor]) -> Iterator[None]:
+def fixed_masks(network: HasModules, masks: Sequence[Tensor]) -> Iterator[None]:
     """Let a network use these masks in the enclosed passes, in training and in evaluation mode.
 
     Args:
         network: Network with `ChannelDropout` modules.
-        masks: One (B, C) for each of them, as `draw_masks` returns; B is the batch of the enclosed passes.
+        masks: One (K * B, C) for each of them, as `draw_masks` returns; B is the batch that enters.
     """
     dropouts = channel_dropouts(network)
     try:

@@ -39,7 +39,7 @@ def test_the_tail_repeated_over_a_batch_equals_full_passes_with_the_same_masks(n
     with torch.no_grad(), evaluation_mode(network):
         features = network.decode(network.encode(image))
         with fixed_masks(network, masks):
-            batched = network.tail(features.repeat(passes, 1, 1, 1, 1))
+            batched = network.tail(features)
         for k in range(passes):
             with fixed_masks(network, [mask[2 * k : 2 * k + 2] for mask in masks]):
                 assert torch.allclose(network(image), batched[2 * k : 2 * k + 2], atol=1e-6)
