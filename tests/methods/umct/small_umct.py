@@ -14,6 +14,7 @@ from monai.data import DataLoader
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents, default_prepare_batch
 from monai.transforms import Compose, RandFlipd
+from torch.optim import Optimizer
 from training.small_run import make_cases
 
 from medssl.core.seeding import seed_everything
@@ -47,9 +48,11 @@ def small_batch(*, classes: int = 2, channels: int = 1, unlabeled: int = 2) -> d
     return batch
 
 
-def make_step(network: MultiViewNet, *, weight: float = 0.2, rate: float = 0.1, **options: Any) -> UmctStep:
-    """Make a step on plain SGD, whose weights then move by rate times gradient."""
-    optimizer = torch.optim.SGD(network.parameters(), lr=rate)
+def make_step(
+    network: MultiViewNet, *, weight: float = 0.2, rate: float = 0.1, optimizer: Optimizer | None = None, **options: Any
+) -> UmctStep:
+    """Make a step, by default on plain SGD, where weights move by rate times gradient."""
+    optimizer = optimizer or torch.optim.SGD(network.parameters(), lr=rate)
     optimization = Optimization(network=network, optimizer=optimizer, device=torch.device("cpu"), amp=False)
     options = {"pseudo_labels": PseudoLabels(passes=4, chunk=2)} | options
     return UmctStep(network=network, loss=DiceCE(), optimization=optimization, weight=Ramp(final=weight), **options)
