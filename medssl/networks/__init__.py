@@ -1,1 +1,18 @@
-"""Floor 1: networks and the transfer of weights between them."""
+"""Floor 1: networks, their views, and the transfer of weights between them."""
+
+from medssl.networks.channel_dropout import ChannelDropout
+from medssl.networks.multi_view_net import MultiViewNet
+from medssl.networks.split import SplitNetwork, SplitSegResNet
+from medssl.networks.view_net import ViewNet
+from medssl.networks.views import VIEWS, View, parse_views
+
+__all__ = [
+    "VIEWS",
+    "ChannelDropout",
+    "MultiViewNet",
+    "SplitNetwork",
+    "SplitSegResNet",
+    "View",
+    "ViewNet",
+    "parse_views",
+]

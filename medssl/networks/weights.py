@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class LoadReport:
     Attributes:
         loaded: Copied as they are.
         reshaped: Copied after a change of the input channels.
+        inflated: 2D kernels, copied into n x n x 1 or n x n x 3 ones.
         skipped: In both, but of other shape; the network keeps its own values. "name: file shape, network shape".
         missing: In the network only.
         unexpected: In the file only.
@@ -30,6 +31,7 @@ class LoadReport:
 
     loaded: list[str] = field(default_factory=list)
     reshaped: list[str] = field(default_factory=list)
+    inflated: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -37,8 +39,20 @@ class LoadReport:
     @property
     def match(self) -> float:
         """Share of the network's tensors that were filled, 0 to 1."""
-        filled = len(self.loaded) + len(self.reshaped)
-        return filled / max(1, filled + len(self.skipped) + len(self.missing))
+        return self.filled / max(1, self.filled + len(self.skipped) + len(self.missing))
+
+    @property
+    def filled(self) -> int:
+        """Number of the network's tensors that were filled."""
+        return len(self.loaded) + len(self.reshaped) + len(self.inflated)
+
+    def add(self, part: LoadReport, *, prefix: str = "") -> None:
+        """Append the report of a submodule, whose name stands before its tensors."""
+        for each in fields(self):
+            before = f"{prefix}." if prefix and each.name != "unexpected" else ""
+            names = [f"{before}{name}" for name in getattr(part, each.name)]
+            own = getattr(self, each.name)
+            own.extend(name for name in names if name not in own)
 
     def to_json(self) -> dict[str, Any]:
         """Return the lists and the share as plain JSON values."""
@@ -80,10 +94,10 @@ def read_weights(path: Path, *, strip_prefix: str = "") -> StateDict:
 def transfer_weights(
     network: nn.Module, state: StateDict, *, minimum_match: float = 0.9, skip: Collection[str] = ()
 ) -> LoadReport:
-    """Copy every tensor of `state` that fits into `network`; repeat input channels where only their number differs.
+    """Copy every tensor of `state` that fits into `network`, directly or after a change of input channels or depth.
 
     A convolution made for one input channel is spread over n channels with 1/n of its weight, so that n equal
-    channels give what one gave.
+    channels give what one gave. 2D kernels are inflated; see `inflate_kernel`.
 
     Args:
         network: Changed in place.
@@ -92,7 +106,7 @@ def transfer_weights(
         skip: Names that keep the network's own values although they would fit.
 
     Returns:
-        What was loaded, reshaped, skipped, missing and unexpected.
+        What was loaded, reshaped, inflated, skipped, missing and unexpected.
 
     Raises:
         CheckpointError: If fewer tensors fit; the network is then unchanged.
@@ -110,6 +124,9 @@ def transfer_weights(
         elif _differs_in_input_channels(state[name], own):
             report.reshaped.append(name)
             filled[name] = state[name].expand(own.shape) / own.shape[1]
+        elif (inflated := inflate_kernel(state[name], tuple(own.shape))) is not None:
+            report.inflated.append(name)
+            filled[name] = inflated
         else:
             report.skipped.append(f"{name}: {tuple(state[name].shape)} in the file, {tuple(own.shape)} here")
     if report.match < minimum_match:
@@ -118,15 +135,40 @@ def transfer_weights(
     return report
 
 
+def inflate_kernel(kernel: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    """Turn a 2D kernel (O, I, h, w) into a 3D one of `shape`, or return None if it does not fit.
+
+    An n x n x 1 kernel is the 2D one. An n x n x 3 kernel takes the three input channels (red, green, blue) of the 2D
+    one as its depth taps, so that a volume constant along the depth gives what its grey slice gave; a 2D kernel of one
+    input channel goes to the middle tap, and the slice's neighbours are ignored at first. n image channels share the
+    weight.
+
+    Note:
+        Source: Liu et al., MICCAI 2018 (AH-Net), section 2; one-channel kernels are not in it.
+    """
+    if kernel.ndim != 4 or len(shape) != 5 or kernel.shape[0] != shape[0] or tuple(kernel.shape[2:]) != shape[2:4]:
+        return None
+    inputs, depth = shape[1], shape[4]
+    if kernel.shape[1] == inputs and depth == 1:
+        return kernel[..., None].clone()
+    if depth == 3 and kernel.shape[1] == 3:
+        taps = kernel.movedim(1, -1)[:, None]
+    elif kernel.shape[1] == 1 and depth % 2:
+        taps = kernel.new_zeros((*kernel.shape, depth))
+        taps[..., depth // 2] = kernel
+    else:
+        return None
+    return taps.expand(shape) / inputs
+
+
 def _differs_in_input_channels(given: Tensor, own: Tensor) -> bool:
     return given.ndim == own.ndim >= 4 and given.shape[1] == 1 and given[:, 0].shape == own[:, 0].shape
 
 
 def _explain_mismatch(report: LoadReport, state: StateDict, minimum_match: float) -> str:
-    filled = len(report.loaded) + len(report.reshaped)
-    total = filled + len(report.skipped) + len(report.missing)
+    total = report.filled + len(report.skipped) + len(report.missing)
     message = (
-        f"weights fill {filled} of {total} tensors of the network "
+        f"weights fill {report.filled} of {total} tensors of the network "
         f"({report.match:.0%}, at least {minimum_match:.0%} expected)."
     )
     if report.missing and report.unexpected:

@@ -5,7 +5,7 @@ from medssl.training.loaders import StreamSampler, TwoStreamLoader
 from medssl.training.log import TrainingLog
 from medssl.training.optimization import Optimization, Step
 from medssl.training.resume import ResumeHandler
-from medssl.training.schedules import Schedule
+from medssl.training.schedules import Ramp, Schedule
 from medssl.training.selection import BestRecord, BestWeights, LastWeights
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "InitialWeights",
     "LastWeights",
     "Optimization",
+    "Ramp",
     "ResumeHandler",
     "Schedule",
     "Step",

@@ -21,7 +21,8 @@ class TrainingLog:
     """Write what happens in a run to a JSON-lines file, the progress logger and TensorBoard.
 
     Sits in `train#handlers` behind the validation handler. A line of training holds the mean loss since the last
-    line, the learning rate, seconds for each step and the share of time spent waiting for data.
+    line, likewise the scalars that a step returns under "log", the learning rate, seconds for each step and the share
+    of time spent waiting for data.
 
     Args:
         path: JSON-lines file; appended to, so a resumed run continues it.
@@ -51,6 +52,7 @@ class TrainingLog:
         self._writer: Any = None
         self._validated_epoch = 0
         self._losses: list[float] = []
+        self._scalars_of_steps: dict[str, list[Any]] = {}
         self._waited = 0.0
         self._line_at = self._asked_at = self._started_at = time.monotonic()
         self._first_iteration = 0
@@ -87,6 +89,8 @@ class TrainingLog:
     def _after_iteration(self, engine: Engine) -> None:
         # The tensor is kept and read once for each line: reading it every step would make a GPU wait
         self._losses.append(engine.state.output["loss"])
+        for name, value in engine.state.output.get("log", {}).items():
+            self._scalars_of_steps.setdefault(name, []).append(value)
         epoch_ends = engine.state.iteration % engine.state.epoch_length == 0
         if epoch_ends or time.monotonic() - self._line_at >= self.every_seconds:
             self._line(engine)
@@ -104,14 +108,15 @@ class TrainingLog:
         line = {
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
-            "loss": round(sum(float(loss) for loss in self._losses) / len(self._losses), 6),
+            "loss": round(_mean(self._losses), 6),
             "lr": float(self.optimization.optimizer.param_groups[0]["lr"]),
             "step_seconds": round(seconds / len(self._losses), 4),
             "wait_share": round(min(1.0, self._waited / max(seconds, 1e-9)), 4),
             "skipped": self.optimization.skipped,
         }
-        self._write(kind="train", **line)
-        self._scalars(engine.state.iteration, loss=line["loss"], lr=line["lr"])
+        extra = {name: round(_mean(values), 6) for name, values in self._scalars_of_steps.items()}
+        self._write(kind="train", **line, **extra)
+        self._scalars(engine.state.iteration, loss=line["loss"], lr=line["lr"], **extra)
         _logger.info(
             "epoch %d/%d  iteration %d  loss %.4f  %.3f s/step  waiting %.0f%%  left %s",
             line["epoch"],
@@ -122,7 +127,7 @@ class TrainingLog:
             100 * line["wait_share"],
             self._time_left(engine, now),
         )
-        self._losses, self._waited = [], 0.0
+        self._losses, self._scalars_of_steps, self._waited = [], {}, 0.0
         self._line_at = time.monotonic()
 
     def _time_left(self, engine: Engine, now: float) -> str:
@@ -162,6 +167,10 @@ class TrainingLog:
 def _last_byte(stream: BinaryIO) -> bytes:
     stream.seek(-1, os.SEEK_END)
     return stream.read(1)
+
+
+def _mean(values: list[Any]) -> float:
+    return sum(float(value) for value in values) / len(values)
 
 
 def _class_means(details: Any) -> list[float]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from ignite.engine import Engine
@@ -28,11 +28,17 @@ class Step(Protocol):
         """Compute losses, update the weights through `Optimization.update`, return what to keep."""
 
 
+@runtime_checkable
+class _HasParts(Protocol):
+    def independent_parts(self) -> Sequence[nn.Module]: ...
+
+
 class Optimization:
     """What every Step needs around its losses: `autocast()` and `update(...)`.
 
     Args:
-        network: Network whose gradients are clipped.
+        network: Network whose gradients are clipped; if it has `independent_parts()` that share no weights, each of
+            them on its own, as if they were trained apart.
         optimizer: Its optimiser.
         device: Where it runs.
         schedule: Learning-rate schedule, advanced once for each optimiser step; None keeps the rate.
@@ -83,33 +89,47 @@ class Optimization:
         """Return the mixed-precision context for the forward pass; losses belong outside, in float32."""
         return autocast(self.device, self.dtype)
 
-    def update(self, engine: Engine, loss: Tensor, *, case_ids: Sequence[str] = ()) -> None:
+    def update(self, engine: Engine, loss: Tensor | Iterable[Tensor], *, case_ids: Sequence[str] = ()) -> Tensor:
         """Back-propagate `loss` and step the optimiser when enough iterations have been accumulated.
 
         Fires MONAI's iteration events. A non-finite loss or gradient skips the step and is counted.
 
         Args:
             engine: The trainer; its `state.output` is already set by the Step.
-            loss: Scalar, float32.
+            loss: Scalar, float32; or several whose sum is the loss. Each is back-propagated before the next is asked
+                for, so a generator over networks that share no weights keeps the graph of one of them in memory.
             case_ids: Cases of the batch, named when training has to stop.
+
+        Returns:
+            The loss, summed and without its graph.
 
         Raises:
             TrainingError: After `max_non_finite` non-finite iterations in a row.
         """
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        engine.fire_event(IterationEvents.LOSS_COMPLETED)
-        self._scaler.scale(loss / self.accumulation).backward()
+        total = self._backward(engine, [loss] if isinstance(loss, Tensor) else loss)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         self._accumulated += 1
-        if self._accumulated == self.accumulation or not torch.isfinite(loss):
-            self._step(loss, case_ids)
+        if self._accumulated == self.accumulation or not torch.isfinite(total):
+            self._step(total, case_ids)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return total
+
+    def _backward(self, engine: Engine, losses: Iterable[Tensor]) -> Tensor:
+        total = None
+        for loss in losses:
+            if total is None:  # of several losses, the events mark the first
+                engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+                engine.fire_event(IterationEvents.LOSS_COMPLETED)
+            self._scaler.scale(loss / self.accumulation).backward()
+            total = loss.detach() if total is None else total + loss.detach()
+        if total is None:
+            message = "step: expected at least one loss to back-propagate, got none. Check the method's configuration."
+            raise TrainingError(message)
+        return total
 
     def _step(self, loss: Tensor, case_ids: Sequence[str]) -> None:
         self._scaler.unscale_(self.optimizer)
-        limit = float("inf") if self.clip_norm is None else self.clip_norm
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
-        finite = bool(torch.isfinite(norm.detach() + loss.detach()))
+        finite = bool(torch.isfinite(self._clip() + loss.detach()))
         if finite:
             self._scaler.step(self.optimizer)
             if self.schedule is not None:
@@ -118,6 +138,12 @@ class Optimization:
         self.optimizer.zero_grad(set_to_none=True)
         self._accumulated = 0
         self._count(finite, float(loss.detach()), case_ids)
+
+    def _clip(self) -> Tensor:
+        """Clip the gradients of each independent part; return the sum of their norms."""
+        limit = float("inf") if self.clip_norm is None else self.clip_norm
+        parts = self.network.independent_parts() if isinstance(self.network, _HasParts) else [self.network]
+        return torch.stack([nn.utils.clip_grad_norm_(part.parameters(), limit).detach() for part in parts]).sum()
 
     def _count(self, finite: bool, loss: float, case_ids: Sequence[str]) -> None:
         if finite:

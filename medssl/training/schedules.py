@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from torch.optim import Optimizer
@@ -56,6 +56,8 @@ class Schedule:
         optimizer: Optimiser whose current rates are the base rates.
         total_steps: Optimiser steps of the whole run.
         kind: Name of the curve.
+        stages: Pairs (share of the run, factor): from that share on the rate is multiplied by the factor. UMCT's
+            published rates are kind "constant" with [[0.8, 0.142857]].
 
     Raises:
         ConfigError: If `total_steps` is not positive or the kind is unknown.
@@ -67,6 +69,7 @@ class Schedule:
         optimizer: Optimizer,
         total_steps: int,
         kind: Literal["one_cycle", "warmup_cosine", "polynomial", "constant"] = "one_cycle",
+        stages: Sequence[tuple[float, float]] = (),
     ) -> None:
         if total_steps < 1:
             message = f"schedule: expected at least 1 step, got {total_steps}. Check epochs and iterations_per_epoch."
@@ -77,6 +80,7 @@ class Schedule:
         self.optimizer = optimizer
         self.total_steps = int(total_steps)
         self.factor = _KINDS[kind]
+        self.stages = tuple((float(share), float(factor)) for share, factor in stages)
         self.steps = 0
         self._base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         self._apply()
@@ -87,7 +91,8 @@ class Schedule:
         self._apply()
 
     def _apply(self) -> None:
-        factor = self.factor(min(1.0, self.steps / self.total_steps))
+        share = min(1.0, self.steps / self.total_steps)
+        factor = self.factor(share) * math.prod(factor for begin, factor in self.stages if share >= begin)
         for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
 
@@ -100,3 +105,40 @@ class Schedule:
         self.steps = int(state["steps"])
         self._base_rates = [float(rate) for rate in state["base_rates"]]
         self._apply()
+
+
+class Ramp:
+    """A weight that is 0 up to an iteration, rises, and then stays; a function of the iteration alone.
+
+    The rise is `final * exp(-5 (1 - t / length)^2)` with t counted from `start`, so it begins at 0.7% of the final
+    weight.
+
+    Args:
+        final: Weight after the rise.
+        start: Iterations without any weight.
+        length: Iterations of the rise; 0 jumps to the final weight.
+
+    Raises:
+        ConfigError: If `start` or `length` is negative.
+
+    Note:
+        Source: Laine and Aila, ICLR 2017, in the form that semi-supervised segmentation uses, but with its length in
+        iterations of this run, so that a shorter run is not left at the foot of the rise.
+    """
+
+    def __init__(self, *, final: float, start: int = 0, length: int = 0) -> None:
+        if start < 0 or length < 0:
+            message = f"ramp: expected start and length of at least 0 iterations, got {start} and {length}."
+            raise ConfigError(message)
+        self.final = final
+        self.start = int(start)
+        self.length = int(length)
+
+    def __call__(self, iteration: int) -> float:
+        """Return the weight of an iteration, counted from 0."""
+        done = iteration - self.start
+        if done < 0:
+            return 0.0
+        if done >= self.length:
+            return self.final
+        return self.final * math.exp(-5.0 * (1.0 - done / self.length) ** 2)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from medssl.core.errors import CheckpointError
-from medssl.networks.weights import read_weights, transfer_weights
+from medssl.networks.weights import LoadReport, inflate_kernel, read_weights, transfer_weights
 
 
 def _net(channels: int = 1, classes: int = 2) -> nn.Sequential:
@@ -84,3 +84,45 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "half.pt").write_bytes(b"PK\x03\x04 half")
     with pytest.raises(CheckpointError, match=r"half\.pt"):
         read_weights(tmp_path / "half.pt")
+
+
+def test_a_2d_kernel_becomes_an_n_x_n_x_1_one() -> None:
+    source, target = nn.Conv2d(4, 6, 3), nn.Conv3d(4, 6, (3, 3, 1))
+    report = transfer_weights(target, source.state_dict())
+    volume = torch.randn(1, 4, 5, 5, 7)
+    assert report.inflated == ["weight"]
+    assert report.match == 1.0
+    slices = torch.stack([source(volume[..., k]) for k in range(7)], dim=-1)
+    assert torch.allclose(target(volume), slices, atol=1e-6)
+
+
+def test_colours_become_depth_taps_so_that_a_grey_slice_gives_the_same() -> None:
+    kernel = torch.randn(6, 3, 7, 7)
+    stem = nn.Conv3d(1, 6, (7, 7, 3), bias=False)
+    stem.weight.data = inflate_kernel(kernel, tuple(stem.weight.shape))
+    grey = torch.randn(1, 1, 9, 9)
+    expected = torch.nn.functional.conv2d(grey.expand(-1, 3, -1, -1), kernel)
+    assert torch.equal(stem.weight[:, 0, :, :, 2], kernel[:, 2])
+    assert torch.allclose(stem(grey[..., None].expand(-1, -1, -1, -1, 3))[..., 0], expected, atol=1e-4)
+
+
+def test_a_kernel_of_one_channel_goes_to_the_middle_tap_and_is_shared_by_channels() -> None:
+    kernel = torch.randn(6, 1, 3, 3)
+    inflated = inflate_kernel(kernel, (6, 2, 3, 3, 3))
+    assert torch.equal(inflated[..., 1], kernel.expand(-1, 2, -1, -1) / 2)
+    assert inflated[..., [0, 2]].abs().max() == 0
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 3, 3, 1), (6, 1, 5, 3, 1), (6, 2, 3, 3, 3), (6, 3, 3, 3)])
+def test_kernels_that_do_not_fit_are_not_inflated(shape: tuple[int, ...]) -> None:
+    assert inflate_kernel(torch.randn(6, 4, 3, 3), shape) is None
+
+
+def test_reports_of_parts_are_joined_under_their_names() -> None:
+    state = _net().state_dict()
+    joined = LoadReport()
+    for name in ("a", "b"):
+        joined.add(transfer_weights(_net(), {**state, "fc.bias": torch.zeros(1)}), prefix=name)
+    assert joined.loaded[0] == "a.0.weight"
+    assert len(joined.loaded) == 12
+    assert joined.unexpected == ["fc.bias"]

@@ -44,3 +44,23 @@ def test_weights_of_another_network_stop_the_run(tmp_path: Path) -> None:
     InitialWeights(path=str(tmp_path / "other.pt"), network=run.network).attach(run.trainer)
     with pytest.raises(CheckpointError, match="fill 0 of"):
         run.trainer.run()
+
+
+def test_every_named_part_receives_the_whole_file(tmp_path: Path) -> None:
+    parts = torch.nn.ModuleDict({name: torch.nn.Linear(2, 2) for name in ("axial", "coronal", "head")})
+    source = torch.nn.Linear(2, 2)
+    torch.save({f"encoder.{name}": value for name, value in source.state_dict().items()}, tmp_path / "part.pt")
+    run = small_run(tmp_path, epochs=1)
+    given = InitialWeights(
+        path=str(tmp_path / "part.pt"),
+        network=parts,
+        report=str(tmp_path / "weights.json"),
+        parts=["axial", "coronal"],
+        strip_prefix="encoder.",
+    )
+    given.attach(run.trainer)
+    run.trainer.run()
+    assert torch.equal(parts["axial"].weight, source.weight)
+    assert torch.equal(parts["coronal"].weight, source.weight)
+    assert not torch.equal(parts["head"].weight, source.weight)
+    assert json.loads((tmp_path / "weights.json").read_text())["loaded"][0] == "axial.weight"

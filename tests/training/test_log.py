@@ -35,6 +35,19 @@ def test_the_loss_of_a_line_is_the_mean_since_the_last_one(tmp_path: Path) -> No
     assert _lines(tmp_path / "log.jsonl")[1]["loss"] == round(sum(losses) / 4, 6)
 
 
+def test_scalars_of_a_step_are_meaned_beside_the_loss(tmp_path: Path) -> None:
+    run = small_run(tmp_path, epochs=1)
+    step = run.trainer._process_function
+
+    def with_scalar(engine, batch):
+        return {**step(engine, batch), "log": {"agreement": torch.tensor(float(engine.state.iteration))}}
+
+    run.trainer._process_function = with_scalar
+    TrainingLog(path=str(tmp_path / "log.jsonl"), optimization=run.optimization).attach(run.trainer)
+    run.trainer.run()
+    assert _lines(tmp_path / "log.jsonl")[1]["agreement"] == 2.5
+
+
 def test_a_validation_is_logged_once_with_the_dice_of_each_class(tmp_path: Path) -> None:
     evaluator = Engine(lambda engine, batch: None)
     evaluator.state.key_metric_name = "dice"

@@ -61,6 +61,77 @@ def test_clipping_bounds_the_step() -> None:
     assert layer.weight.item() == pytest.approx(0.5, abs=1e-5)
 
 
+def _one_update(layers: torch.nn.Module, losses, **options) -> torch.Tensor:
+    from ignite.engine import Engine
+    from monai.engines.utils import IterationEvents
+
+    from medssl.training import Optimization
+
+    engine = Engine(lambda engine, batch: None)
+    engine.register_events(*IterationEvents)
+    optimizer = torch.optim.SGD(layers.parameters(), lr=1.0)
+    optimization = Optimization(network=layers, optimizer=optimizer, device=torch.device("cpu"), **options)
+    return optimization.update(engine, losses)
+
+
+def _two_layers() -> torch.nn.ModuleList:
+    layers = torch.nn.ModuleList(torch.nn.Linear(3, 1, bias=False) for _ in range(2))
+    for layer in layers:
+        layer.weight.data.fill_(1.0)
+    return layers
+
+
+def test_several_losses_step_like_their_sum() -> None:
+    single, several = _two_layers(), _two_layers()
+    image = torch.tensor([[1.0, 2.0, 3.0]])
+    total = _one_update(single, sum(layer(image).square().sum() for layer in single))
+    parts = _one_update(several, (layer(image).square().sum() for layer in several))
+    assert parts.item() == total.item() == 72.0
+    assert weights_equal(single, several)
+
+
+def test_each_loss_is_back_propagated_before_the_next_is_asked_for() -> None:
+    layers = _two_layers()
+    seen = []
+
+    def losses():
+        for layer in layers:
+            seen.append([each.weight.grad is not None for each in layers])
+            yield layer(torch.ones(1, 3)).sum()
+
+    _one_update(layers, losses())
+    assert seen == [[False, False], [True, False]]
+
+
+def test_one_non_finite_loss_of_several_skips_the_step_of_all() -> None:
+    layers = _two_layers()
+    total = _one_update(
+        layers,
+        (layer(torch.full((1, 3), value)).sum() for layer, value in zip(layers, (1.0, float("nan")), strict=True)),
+    )
+    assert torch.isnan(total)
+    assert weights_equal(layers, _two_layers())
+
+
+def test_a_step_without_a_loss_is_refused() -> None:
+    with pytest.raises(TrainingError, match="at least one loss"):
+        _one_update(_two_layers(), [])
+
+
+def test_networks_that_share_no_weights_are_clipped_apart() -> None:
+    class Parts(torch.nn.ModuleList):
+        def independent_parts(self):
+            return list(self)
+
+    layers = Parts(_two_layers())
+    large, small = torch.tensor([[300.0, 0.0, 0.0]]), torch.tensor([[0.1, 0.0, 0.0]])
+    _one_update(
+        layers, (layer(image).sum() for layer, image in zip(layers, (large, small), strict=True)), clip_norm=0.5
+    )
+    assert layers[0].weight[0, 0].item() == pytest.approx(0.5, abs=1e-5)
+    assert layers[1].weight[0, 0].item() == pytest.approx(0.9, abs=1e-5)
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     networks = []
     for name, seed in (("a", 0), ("b", 0), ("c", 5)):

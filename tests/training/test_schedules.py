@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medssl.core.errors import ConfigError
-from medssl.training import Schedule
+from medssl.training import Ramp, Schedule
 from medssl.training.schedules import constant, one_cycle, polynomial, warmup_cosine
 
 
@@ -51,3 +51,38 @@ def test_nonsense_is_refused() -> None:
         _schedule(0)
     with pytest.raises(ConfigError, match="the kinds are"):
         _schedule(5, kind="zigzag")
+
+
+def test_a_stage_multiplies_the_rate_from_its_share_on() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=7e-3)
+    schedule = Schedule(optimizer=optimizer, total_steps=10, kind="constant", stages=[(0.8, 1 / 7)])
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        schedule.step()
+    assert rates == pytest.approx([7e-3] * 8 + [1e-3] * 2)
+
+
+def test_a_ramp_is_nothing_before_its_start_then_rises_and_stays() -> None:
+    ramp = Ramp(final=0.2, start=100, length=50)
+    values = [ramp(iteration) for iteration in range(100, 151)]
+    assert ramp(99) == 0.0
+    assert values[0] == pytest.approx(0.2 * 0.0067379, rel=1e-4)  # e^-5
+    assert values == sorted(values)
+    assert values[-1] == ramp(10_000) == 0.2
+
+
+def test_a_ramp_without_length_is_a_step() -> None:
+    ramp = Ramp(final=0.2, start=3)
+    assert [ramp(iteration) for iteration in (0, 2, 3, 4)] == [0.0, 0.0, 0.2, 0.2]
+
+
+@pytest.mark.parametrize("done", [0.0, 0.25, 0.5, 1.0])
+def test_ramps_of_runs_of_any_length_have_the_same_shape(done: float) -> None:
+    short, long = Ramp(final=1.0, length=100), Ramp(final=1.0, length=30_000)
+    assert short(int(done * 100)) == pytest.approx(long(int(done * 30_000)))
+
+
+def test_a_ramp_into_the_past_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 0 iterations, got -1"):
+        Ramp(final=1.0, start=-1)

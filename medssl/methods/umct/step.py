@@ -1,0 +1,200 @@
+"""The UMCT step: every view learns from the labels, and from what the other views say of unlabelled crops."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from monai.utils.enums import CommonKeys
+from torch import Tensor, nn
+
+from medssl.core.errors import ConfigError
+from medssl.methods.umct.fusion import background_rules, mean_weights
+from medssl.methods.umct.targets import Predictions, PseudoLabels, mask_generator
+from medssl.networks.channel_dropout import channel_dropouts, draw_masks, fixed_masks
+from medssl.networks.multi_view_net import MultiViewNet, fuse_logits
+from medssl.networks.split import check_patch_size
+from medssl.networks.views import check_isotropic
+from medssl.training.optimization import Optimization
+
+_logger = logging.getLogger("medssl.training")
+
+
+class UmctStep:
+    """Co-train the views of a `MultiViewNet`; both stages of the method in one run.
+
+    While `weight` is 0 (stage 1) every view learns from the labelled batch alone; from then on (stage 2) also from
+    pseudo-labels of `batch["unlabeled"]`. All depends on the iteration only, so a run is resumed at any point of
+    either. Targets of an iteration come from the weights at its start; then one view after the other is passed
+    forward and back, so that one graph is in memory. Without unlabelled crops this is supervised multi-view training.
+
+    Args:
+        network: A `MultiViewNet`, not wrapped: each view must be passed forward on its own.
+        loss: Function of logits (B, K, X, Y, Z), float32, and of labels (B, 1, ...) or a distribution (B, K, ...).
+        optimization: The run's `Optimization`.
+        weight: Weight of the co-training loss as a function of the iteration, such as a `Ramp`; the paper has 0.2
+            from the first iteration of stage 2 on.
+        pseudo_labels: How pseudo-labels are made; by default as in the paper.
+        cotrain_on_labeled: Co-train on the labelled crops, without their labels, instead of unlabelled ones.
+        patch_size: Voxels of a crop, checked against the strides of every view; None does not check.
+        spacing_mm: Voxel size of the crops, which must be cubic; None does not check.
+
+    Raises:
+        ConfigError: If the network is no `MultiViewNet`, or crops do not fit it.
+
+    Note:
+        Source: Xia et al., WACV 2020, equations of the total objective. Differences, both options of what is given:
+        the paper's loss is likely Dice alone, and it is silent on dropout in the gradient phase, which is on here.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimization: Optimization,
+        weight: Callable[[int], float],
+        pseudo_labels: PseudoLabels | None = None,
+        cotrain_on_labeled: bool = False,
+        patch_size: Sequence[int] | None = None,
+        spacing_mm: Sequence[float] | None = None,
+    ) -> None:
+        if not isinstance(network, MultiViewNet):
+            message = (
+                f"UmctStep: expected a MultiViewNet, got {type(network).__name__}. "
+                "It cannot be wrapped for several processes as a whole, because its views are passed back one by one."
+            )
+            raise ConfigError(message)
+        pseudo_labels = pseudo_labels or PseudoLabels()
+        for view, part in network.parts():
+            if patch_size is not None:
+                check_patch_size(part, patch_size, views=network.frames)
+            if pseudo_labels.passes and not channel_dropouts(part):
+                message = f"UmctStep: passes need a ChannelDropout in the network of {view.name}, which has none."
+                raise ConfigError(message + " Add one to its tail, or set passes to 0.")
+        if spacing_mm is not None:
+            check_isotropic(spacing_mm)
+        self.network = network
+        self.loss = loss
+        self.optimization = optimization
+        self.weight = weight
+        self.pseudo_labels = pseudo_labels
+        self.cotrain_on_labeled = cotrain_on_labeled
+        self._told: set[str] = set()
+
+    def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Run one iteration of MONAI's `SupervisedTrainer`."""
+        iteration = engine.state.iteration - 1
+        images, labels = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+        weight = self.weight(iteration)
+        unlabeled = self._unlabeled(engine, batch, images) if weight > 0.0 else None
+        predictions = None
+        if unlabeled is not None:
+            predictions = self.pseudo_labels.predict(
+                self.network, unlabeled, iteration=iteration, autocast=self.optimization.autocast
+            )
+            self._watch(predictions)
+        self.network.train()
+        output: dict[str, Any] = {CommonKeys.IMAGE: images, CommonKeys.LABEL: labels}
+        engine.state.output = output
+        parts = _Parts(self, labels, predictions, weight)
+        inputs = images if unlabeled is None else torch.cat([images, unlabeled])
+        losses = parts.losses(inputs, iteration)
+        output[CommonKeys.LOSS] = self.optimization.update(engine, losses, case_ids=_case_ids(batch))
+        output[CommonKeys.PRED] = fuse_logits(parts.labelled_logits)
+        output["log"] = parts.log()
+        return output
+
+    def _unlabeled(self, engine: Any, batch: dict[str, Any], images: Tensor) -> Tensor | None:
+        if self.cotrain_on_labeled:
+            return images
+        given = batch.get("unlabeled")
+        if given is None or not len(given[CommonKeys.IMAGE]):
+            self._tell(
+                "empty", "no unlabelled crops: the views learn from labels alone (supervised multi-view training)"
+            )
+            return None
+        # Only the image is handed on: whatever else an unlabelled case carries cannot reach the loss
+        only_image = {CommonKeys.IMAGE: given[CommonKeys.IMAGE]}
+        unlabeled, _ = engine.prepare_batch(only_image, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+        if unlabeled.shape[1:] != images.shape[1:]:
+            message = (
+                f"UmctStep: expected unlabelled crops of the labelled ones' shape {tuple(images.shape[1:])}, "
+                f"got {tuple(unlabeled.shape[1:])}. Give both streams the same channels and patch_size."
+            )
+            raise ConfigError(message)
+        return unlabeled
+
+    def _watch(self, predictions: Predictions) -> None:
+        foreground = _foreground(predictions.probabilities)
+        for name, rules in zip(self.network.view_names, background_rules(predictions.weights, foreground), strict=True):
+            if rules:
+                text = (
+                    f"view {name} sees next to no foreground, is sure of it, and decides the other views' pseudo-labels"
+                )
+                self._tell(name, f"{text}; consider max_ratio in PseudoLabels", level=logging.WARNING)
+
+    def _tell(self, key: str, text: str, *, level: int = logging.INFO) -> None:
+        if key not in self._told:
+            self._told.add(key)
+            _logger.log(level, text)
+
+
+class _Parts:
+    """The losses of one iteration, view by view, and what they leave for the log."""
+
+    def __init__(self, step: UmctStep, labels: Tensor, predictions: Predictions | None, weight: float) -> None:
+        self.step = step
+        self.labels = labels
+        self.predictions = predictions
+        self.weight = weight
+        self.labelled_logits: list[Tensor] = []
+        self.supervised: list[Tensor] = []
+        self.cotraining: list[Tensor] = []
+
+    def losses(self, inputs: Tensor, iteration: int) -> Iterator[Tensor]:
+        """Yield the loss of each view on labelled and unlabelled crops (B_l + B_u, C, X, Y, Z), float32."""
+        network, labelled = self.step.network, len(self.labels)
+        for number, (view, part) in enumerate(network.parts()):
+            generator = mask_generator(self.step.pseudo_labels.seed, "gradient", iteration, view)
+            masks = draw_masks(part, len(inputs), generator=generator)
+            with self.step.optimization.autocast(), fixed_masks(part, masks):
+                logits = network.view_logits(inputs, view)
+            logits = logits.float()
+            loss = self.step.loss(logits[:labelled], self.labels)
+            self.supervised.append(loss.detach())
+            self.labelled_logits.append(logits[:labelled].detach())
+            if self.predictions is not None:
+                target = self.step.pseudo_labels.target(self.predictions, number)
+                cotraining = self.step.loss(logits[labelled:], target)
+                self.cotraining.append(cotraining.detach())
+                loss = loss + self.weight * cotraining
+            yield loss
+
+    def log(self) -> dict[str, Tensor]:
+        """Return scalars for the training log."""
+        found = {"supervised_loss": torch.stack(self.supervised).mean()}
+        if self.predictions is None:
+            return found
+        probabilities, uncertainty, weights = self.predictions
+        names = self.step.network.view_names
+        found["cotraining_loss"] = torch.stack(self.cotraining).mean()
+        found["weight_above_0.9"] = (weights > 0.9).float().sum(1).mean()
+        labels = torch.stack([each.argmax(1) for each in probabilities])
+        found["view_agreement"] = (labels == labels[0]).all(0).float().mean()
+        for name, weight, foreground in zip(names, mean_weights(weights), _foreground(probabilities), strict=True):
+            found |= {f"weight_{name}": weight, f"foreground_{name}": foreground}
+        if uncertainty is not None:
+            found |= {f"uncertainty_{name}": each.mean() for name, each in zip(names, uncertainty, strict=True)}
+        return found
+
+
+def _foreground(probabilities: Sequence[Tensor]) -> Tensor:
+    """Return each view's mean probability of not being background, (N,)."""
+    return torch.stack([1.0 - each[:, 0].mean() for each in probabilities])
+
+
+def _case_ids(batch: dict[str, Any]) -> list[str]:
+    return [*batch.get("case_id", ()), *batch.get("unlabeled", {}).get("case_id", ())]

@@ -1,0 +1,95 @@
+"""Several view networks in one: one image in, the fused logits of all views out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medssl.core.errors import ConfigError
+from medssl.networks.split import SplitNetwork, check_tail_dropout
+from medssl.networks.view_net import ViewNet
+from medssl.networks.views import View, parse_views
+
+
+class MultiViewNet(nn.Module):
+    """N networks that share no weights, each looking at the image in its own view.
+
+    Everything that goes in or comes out is in the common frame (B, C, X, Y, Z); the permutations stay inside. Weights
+    are named `networks.VIEW.NAME`, whatever the order of the views.
+
+    Args:
+        in_channels: Image channels.
+        out_channels: Classes, background included.
+        network: Makes the network of one view, called with `in_channels` and `out_channels` once for each view; must
+            keep the encoder contract (`SplitNetwork`). In a bundle: a component with `"_mode_": "callable"`.
+        views: 2, 3 or 6, or a list of names; see `parse_views`.
+        norm: Normalisation handed to `network` as well, or None for its own.
+
+    Raises:
+        ConfigError: If the views are wrong, or a network breaks the contract.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 1,
+        out_channels: int = 2,
+        network: Callable[..., nn.Module] = ViewNet,
+        views: int | Sequence[str | Sequence[int]] = 3,
+        norm: Any = None,
+    ) -> None:
+        super().__init__()
+        self.frames = parse_views(views)
+        options = {"in_channels": in_channels, "out_channels": out_channels} | ({"norm": norm} if norm else {})
+        self.networks = nn.ModuleDict({view.name: _checked(network(**options)) for view in self.frames})
+
+    @property
+    def view_names(self) -> tuple[str, ...]:
+        """Names of the views, in their order."""
+        return tuple(view.name for view in self.frames)
+
+    def parts(self) -> list[tuple[View, SplitNetwork]]:
+        """Return each view with its network."""
+        return [(view, self.networks[view.name]) for view in self.frames]  # type: ignore[misc]  # checked at the start
+
+    def independent_parts(self) -> list[nn.Module]:
+        """Return the networks that share no weights, so that their gradients are clipped apart."""
+        return list(self.networks.values())
+
+    def view_logits(self, image: Tensor, view: View) -> Tensor:
+        """Return the logits (B, K, X, Y, Z) of one view, in the common frame."""
+        return view.from_view(self.networks[view.name](view.to_view(image)))
+
+    def views(self, image: Tensor) -> list[Tensor]:
+        """Return the logits (B, K, X, Y, Z) of every view, in the common frame."""
+        return [self.view_logits(image, view) for view in self.frames]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logarithm of the views' mean probability, (B, K, X, Y, Z), float32.
+
+        Its softmax is that mean, so whoever takes softmax or argmax of logits need not know of views.
+        """
+        return fuse_logits(self.views(image))
+
+
+def fuse_logits(logits: Sequence[Tensor]) -> Tensor:
+    """Return the logarithm of the mean of softmax over several logits (B, K, X, Y, Z), float32."""
+    fused = torch.log_softmax(logits[0].float(), dim=1)
+    for each in logits[1:]:
+        fused = torch.logaddexp(fused, torch.log_softmax(each.float(), dim=1))
+    return fused - math.log(len(logits))
+
+
+def _checked(network: nn.Module) -> nn.Module:
+    if not isinstance(network, SplitNetwork):
+        message = (
+            f"MultiViewNet: {type(network).__name__} is not split into encode, decode and tail. "
+            "Use ViewNet or SplitSegResNet, or give your network these methods."
+        )
+        raise ConfigError(message)
+    check_tail_dropout(network)
+    return network

@@ -1,0 +1,111 @@
+"""Several views in one network: one frame outside, separate weights, one fused output."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from monai.networks.nets import SegResNet, UNet
+from torch import nn
+
+from medssl.core.errors import ConfigError
+from medssl.networks import MultiViewNet, SplitSegResNet, ViewNet
+from medssl.networks.multi_view_net import fuse_logits
+
+_IMAGE = torch.randn(2, 1, 8, 16, 24)  # no two axes alike
+_tiny = partial(SplitSegResNet, init_filters=4, blocks_down=(1, 1), blocks_up=(1,))
+
+
+def _network(views=3, classes: int = 3) -> MultiViewNet:
+    torch.manual_seed(0)
+    return MultiViewNet(out_channels=classes, network=_tiny, views=views).eval()
+
+
+class _Probe(nn.Module):
+    """Answers with the image itself, in the frame it is shown."""
+
+    strides = (1, 1, 1)
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.seen: torch.Tensor | None = None
+
+    def encode(self, image):
+        return [image]
+
+    def decode(self, features):
+        return features[-1]
+
+    def tail(self, features):
+        return features
+
+    def tail_modules(self):
+        return []
+
+    def forward(self, image):
+        self.seen = image
+        return self.tail(self.decode(self.encode(image)))
+
+
+@pytest.mark.parametrize("views", [2, 3, 6])
+def test_all_views_see_the_same_crop_and_answer_in_its_frame(views: int) -> None:
+    network = MultiViewNet(network=_Probe, views=views)
+    answers = network.views(_IMAGE)
+    assert all(torch.equal(answer, _IMAGE) for answer in answers)
+    for view, probe in network.parts():
+        assert torch.equal(probe.seen, _IMAGE.permute(0, 1, *(axis + 2 for axis in view.axes)))
+
+
+@pytest.mark.parametrize("views", [2, 6])
+def test_the_output_is_the_log_of_the_mean_probability(views: int) -> None:
+    network = _network(views)
+    with torch.no_grad():
+        fused = network(_IMAGE)
+        mean = torch.stack([logits.double().softmax(1) for logits in network.views(_IMAGE)]).mean(0)
+    assert fused.dtype is torch.float32
+    assert fused.shape == (2, 3, 8, 16, 24)
+    assert torch.allclose(fused.double().softmax(1), mean, atol=1e-6)
+
+
+def test_fusion_is_exact_in_the_tails_and_under_autocast() -> None:
+    logits = [torch.tensor([[200.0, 0.0]]).view(1, 2, 1, 1, 1), torch.tensor([[0.0, 200.0]]).view(1, 2, 1, 1, 1)]
+    assert torch.allclose(fuse_logits(logits).exp(), torch.tensor(0.5))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert _network()(_IMAGE).dtype is torch.float32
+
+
+def test_views_share_no_weights_and_names_do_not_depend_on_their_order() -> None:
+    network, turned = _network(["axial", "coronal"]), _network(["coronal", "axial"])
+    first, second = network.networks.values()
+    assert not {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}
+    assert not torch.equal(first.convInit.conv.weight, second.convInit.conv.weight)
+    assert set(network.state_dict()) == set(turned.state_dict())
+    assert all(name.startswith(("networks.axial.", "networks.coronal.")) for name in network.state_dict())
+
+
+def test_weights_of_a_view_stay_with_its_name_in_another_order() -> None:
+    network, turned = _network(["axial", "coronal"]), _network(["coronal", "axial"])
+    turned.load_state_dict(network.state_dict())
+    assert torch.allclose(network(_IMAGE), turned(_IMAGE), atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [_tiny, partial(ViewNet, size="tiny")], ids=["segresnet", "view_net"])
+def test_a_traced_network_equals_it_on_another_shape_and_batch(make) -> None:
+    network = MultiViewNet(network=make).eval()
+    traced = torch.jit.trace(network, torch.randn(1, 1, 16, 16, 16))
+    image = torch.randn(2, 1, 16, 24, 32)
+    with torch.no_grad():
+        assert torch.allclose(traced(image), network(image), atol=1e-5)
+
+
+def test_the_same_normalisation_is_handed_to_every_view() -> None:
+    network = MultiViewNet(network=_tiny, norm=["batch", {"affine": True}])
+    kinds = [{type(m) for m in part.modules() if "Norm" in type(m).__name__} for part in network.networks.values()]
+    assert kinds == [{nn.BatchNorm3d}] * 3
+
+
+@pytest.mark.parametrize("make", [SegResNet, partial(UNet, 3, channels=(4, 8), strides=(2,))])
+def test_networks_that_are_not_split_are_refused(make) -> None:
+    with pytest.raises(ConfigError, match="encode, decode and tail"):
+        MultiViewNet(network=make)
