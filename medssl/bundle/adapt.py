@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,9 @@ class Plan:
         return json.loads(json.dumps(asdict(self)))
 
 
-def make_plan(manifest: Manifest, fingerprint: Fingerprint, wishes: Wishes, *, stride: int = 8) -> Plan:
+def make_plan(
+    manifest: Manifest, fingerprint: Fingerprint, wishes: Wishes, *, stride: int = 8, cubic: bool = False
+) -> Plan:
     """Derive labels, geometry and normalisation from a dataset.
 
     The working spacing is the median of the cases, and the patch is the median shape at that spacing, shortened along
@@ -85,10 +87,13 @@ def make_plan(manifest: Manifest, fingerprint: Fingerprint, wishes: Wishes, *, s
         fingerprint: Its geometry and intensities.
         wishes: What the user decides.
         stride: Product of the network's strides; patch sizes are multiples of it.
+        cubic: The network needs voxels that are cubes; they then have the volume of the median voxel.
     """
     values = tuple(manifest.label_values())
     median = fingerprint.spacing_mm.median
     spacing = (round(median[0], 3), round(median[1], 3), round(median[2], 3))
+    if cubic:
+        spacing = (round(math.prod(median) ** (1 / 3), 3),) * 3
     shape = _working_shape(fingerprint, spacing)
     patch = fit_patch(shape, stride=stride, voxels=wishes.patch_voxels)
     coarse = max(range(3), key=lambda axis: spacing[axis])
@@ -181,7 +186,18 @@ def adapt_train(config: Config, plan: Plan) -> Config:
     for part in ("train", "validate"):
         transforms = _with_labels(_normalised(config[part]["preprocessing"]["transforms"], plan), plan)
         config[part]["preprocessing"]["transforms"] = [_augmentation(each, plan) for each in transforms]
+    if "preprocessing" in config.get("unlabeled", {}):
+        # Nothing tells where to look in an unlabelled volume, so its crops stay uniform
+        blind = replace(plan, aim_at_labels=False)
+        transforms = _normalised(config["unlabeled"]["preprocessing"]["transforms"], plan)
+        config["unlabeled"]["preprocessing"]["transforms"] = [_augmentation(each, blind) for each in transforms]
     return config
+
+
+def needs_cubes(bundle: Path) -> bool:
+    """Tell whether a bundle's network looks along several axes, so that its voxels must be cubes."""
+    network = _read(bundle / "configs" / "inference.json").get("network_def", {})
+    return "views" in network
 
 
 def adapt_inference(config: Config, plan: Plan) -> Config:

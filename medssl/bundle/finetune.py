@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.adapt import Plan, Wishes, adapt_bundle, make_plan
+from medssl.bundle.adapt import Plan, Wishes, adapt_bundle, make_plan, needs_cubes
 from medssl.bundle.checks.files import folder_name
 from medssl.bundle.checks.subject import Subject
 from medssl.bundle.describe import Description, describe
@@ -95,7 +95,14 @@ def finetune(request: Request) -> Outcome:
         raise CheckpointError(message)
     _require_bundle_name(request.out)
     manifest = _with_folds(load_manifest(request.manifest), request)
-    plan, findings = _prepare(request, manifest)
+    plan, findings = prepare_bundle(
+        request.bundle,
+        request.out,
+        manifest,
+        request.data_root,
+        wishes=request.wishes,
+        settings=_continual_settings(request.bundle),
+    )
     evaluation, meaning = _cross_validated(request, manifest) if request.folds else _once(request, manifest)
     describe(Description(request.out, manifest, plan, evaluation, meaning, source=request.bundle.name))
     return Outcome(evaluation=evaluation, meaning=meaning, findings=findings)
@@ -186,21 +193,43 @@ def _held_out(manifest: Manifest) -> tuple[int | None, bool]:
     return (min(folds), True) if folds else (None, False)
 
 
-def _prepare(request: Request, manifest: Manifest) -> tuple[Plan, Sequence[Finding]]:
-    """Copy and adapt the bundle, once; a second start of the same command finds it there."""
-    found, findings = fingerprint(manifest, request.data_root)
-    plan = make_plan(manifest, found, request.wishes)
-    results = request.out / "results"
+def serves(bundle: Path, manifest: Manifest) -> bool:
+    """Tell whether a bundle has exactly the classes of a dataset, so that it can be trained as it is."""
+    return _classes(bundle) == [manifest.labels[str(value)].casefold() for value in manifest.label_values()]
+
+
+def prepare_bundle(
+    bundle: Path, out: Path, manifest: Manifest, data_root: Path, *, wishes: Wishes, settings: Mapping[str, Any]
+) -> tuple[Plan, Sequence[Finding]]:
+    """Copy a bundle to `out` and adapt it to a dataset, once; a second call finds it there.
+
+    Args:
+        bundle: Source bundle.
+        out: New bundle.
+        manifest: The dataset.
+        data_root: Folder the manifest's paths start from.
+        wishes: What the user decides about patch and intensities.
+        settings: Top-level values of train.json to change.
+
+    Returns:
+        Geometry, labels and normalisation, and findings on the data.
+
+    Raises:
+        ConfigError: If `out` was begun for other data, or the bundle cannot be adapted.
+    """
+    found, findings = fingerprint(manifest, data_root)
+    plan = make_plan(manifest, found, wishes, cubic=needs_cubes(bundle))
+    results = out / "results"
     if not (results / "plan.json").is_file():
-        copy_bundle(request.bundle, request.out)
-        adapt_bundle(request.out, plan, _continual_settings(request.bundle))
+        copy_bundle(bundle, out)
+        adapt_bundle(out, plan, settings)
         # Predictions take their label names from the metadata, so it is written before the first one
-        describe(Description(request.out, manifest, plan, None, "Not trained yet", source=request.bundle.name))
+        describe(Description(out, manifest, plan, None, "Not trained yet", source=bundle.name))
         save_manifest(results / "manifest.json", _anonymous(manifest))
         write_json(results / "fingerprint.json", found.to_json())
         write_json(results / "plan.json", plan.to_json())
     elif json.loads((results / "plan.json").read_text(encoding="utf-8")) != plan.to_json():
-        message = f"{request.out}: was begun for other data. Put the manifest back, or choose another --out."
+        message = f"{out}: was begun for other data. Put the manifest back, or choose another --out."
         raise ConfigError(message)
     return plan, findings
 

@@ -132,10 +132,10 @@ def find_target(target: str, *, trusted: bool = False) -> Any:
     paths = _full_paths(target)
     if not paths:
         return None
-    if _family(paths[0]) is None:
-        return pydoc.locate(paths[0]) if trusted else None
-    module, names = _split(paths[0])
-    return _walk(module, names)
+    if _family(paths[0]) is None and not trusted:
+        return None
+    # The lookup that MONAI does when it builds: it stops where a package's function hides a module of the same name
+    return pydoc.locate(paths[0])
 
 
 def known_names(target: str) -> list[str]:

@@ -19,6 +19,7 @@ from medssl.cli import (
     infer,
     report,
     split,
+    study,
     train,
 )
 from medssl.cli.progress import show_progress
@@ -47,6 +48,7 @@ app.command(name="import")(import_.import_)
 app.command(name="infer")(infer.infer)
 app.command(name="report")(report.report)
 app.command(name="split")(split.split)
+app.command(name="study")(study.study)
 app.command(name="train")(train.train)
 
 

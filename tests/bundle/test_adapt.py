@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phantoms import write_phantoms
 
-from medssl.bundle.adapt import Plan, Wishes, adapt_bundle, adapt_inference, adapt_train, fit_patch, make_plan
+from medssl.bundle.adapt import (
+    Plan,
+    Wishes,
+    adapt_bundle,
+    adapt_inference,
+    adapt_train,
+    fit_patch,
+    make_plan,
+    needs_cubes,
+)
 from medssl.bundle.run import copy_bundle
 from medssl.core.errors import ConfigError
 from medssl.data.fingerprint import fingerprint
@@ -131,3 +141,25 @@ def test_the_norm_that_is_wished_reaches_both_configurations(bundles: Path) -> N
     for name, adapt in (("train", adapt_train), ("inference", adapt_inference)):
         assert adapt(_config(bundles, name), _plan(norm="batch"))["network_def"]["norm"] == ["batch", {"affine": True}]
         assert adapt(_config(bundles, name), _plan())["network_def"]["norm"][0] == "instance"
+
+
+def _cotrained(bundles: Path) -> dict:
+    return json.loads((bundles / "hippocampus_mri_umct" / "configs" / "train.json").read_text())
+
+
+def test_unlabelled_images_are_normalised_as_labelled_ones_and_cropped_anywhere(bundles: Path) -> None:
+    intensity = {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": 0, "a_max": 1}
+    adapted = adapt_train(_cotrained(bundles), _plan(intensity=intensity, aim_at_labels=True))
+    assert "ScaleIntensityRanged" in _targets(adapted, "unlabeled")
+    assert "RandCropByPosNegLabeld" in _targets(adapted, "train")
+    assert "RandSpatialCropd" in _targets(adapted, "unlabeled")
+
+
+def test_network_of_views_gets_cubic_voxels_of_the_median_volume(bundles: Path, tmp_path: Path) -> None:
+    path = write_phantoms(tmp_path)
+    manifest = load_manifest(path)
+    found, _ = fingerprint(manifest, tmp_path, workers=0)
+    flat = replace(found, spacing_mm=replace(found.spacing_mm, median=(0.5, 0.5, 4.0)))
+    assert make_plan(manifest, flat, Wishes(), cubic=True).spacing_mm == (1.0, 1.0, 1.0)
+    assert needs_cubes(bundles / "hippocampus_mri_umct")
+    assert not needs_cubes(bundles / "hippocampus_mri_supervised")

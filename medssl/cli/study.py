@@ -1,0 +1,128 @@
+"""`medssl study`: methods x numbers of labelled cases x draws x seeds on one manifest, and their curve."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medssl.core import exit_codes
+
+if TYPE_CHECKING:
+    from medssl.data.manifest import Manifest
+    from medssl.studies.plan import Run, StudyPlan
+    from medssl.studies.run import Hands
+
+
+def study(
+    plan: Annotated[Path, typer.Argument(help="JSON file with the plan of the study.", metavar="PLAN")],
+    *,
+    manifest: Annotated[Path, typer.Option(help="Manifest with all labels; each run sees those of its draw.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study; the same command goes on where it stopped.")],
+    data_root: Annotated[Path | None, typer.Option(help="Folder the manifest's paths start from.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Run only this arm. May be repeated.")] = None,
+    table: Annotated[bool, typer.Option("--table", help="Run nothing; make the tables of what is there.")] = False,
+) -> int:
+    """Compare methods at several numbers of labels under one budget, resumable run by run.
+
+    Writes study.json, study.md and curve.png into --out. Every network is its last checkpoint, so the scored cases
+    choose nothing. Exit code 3: some runs failed and are listed; the same command tries them again.
+    """
+    from medssl.data.manifest import load_manifest
+    from medssl.studies.plan import load_plan
+    from medssl.studies.run import read_results, run_study
+
+    content, dataset = load_plan(plan), load_manifest(manifest)
+    if table:
+        results = read_results(content, dataset, out)
+    else:
+        hands = _hands(content, data_root or manifest.parent, plan.parent)
+        results = run_study(content, dataset, out, hands, only=only or ())
+    failed = [each for each in results if "error" in each]
+    _write(content, dataset, results, out)
+    for each in failed:
+        typer.echo(f"failed: {each['arm']}, {each['labelled']} labelled, draw {each['draw']}: {each['error']}")
+    return exit_codes.SOME_FAILED if failed else exit_codes.OK
+
+
+def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], out: Path) -> None:
+    from medssl.core.files import write_json, write_text
+    from medssl.core.provenance import provenance
+    from medssl.studies.curve import draw_curve
+    from medssl.studies.summary import INTERVAL, labels_saved, markdown, summarise
+
+    rows = summarise(plan, results)
+    block = provenance("study", plan=plan.sha256(), manifest={"name": manifest.name, "sha256": manifest.sha256()})
+    record: dict[str, Any] = {"medssl": block, "plan": plan.model_dump(mode="json"), "interval": INTERVAL}
+    record |= {"rows": [row.to_json() for row in rows], "labels_saved": labels_saved(rows, plan.baseline)}
+    write_json(out / "study.json", {**record, "runs": results})
+    text = markdown(plan, rows)
+    write_text(out / "study.md", f"# {plan.name}\n\n{plan.about}\n\n{text}")
+    if rows:
+        draw_curve(out / "curve.png", rows, title=plan.name)
+    typer.echo(text)
+
+
+def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
+    """Return what trains and scores: the same functions that `medssl train`, `infer` and `evaluate` call."""
+    from medssl.bundle.adapt import Wishes
+    from medssl.bundle.catalog import find_bundle
+    from medssl.bundle.ensemble import assemble_ensemble
+    from medssl.bundle.finetune import prepare_bundle, serves
+    from medssl.bundle.run import train
+    from medssl.data.manifest import load_manifest
+    from medssl.studies.run import Hands
+
+    def execute(run: Run, manifest: Path, folder: Path) -> Mapping[str, Any]:
+        given = str(run.arm.bundle)
+        inside = plan_folder / given
+        bundle = find_bundle(inside if (inside / "configs").is_dir() else given)
+        out = folder / "bundle"
+        dataset = load_manifest(manifest)
+        if not serves(bundle, dataset):
+            prepare_bundle(bundle, out, dataset, root, wishes=Wishes(), settings={})
+        train(
+            bundle,
+            manifest=manifest,
+            out=out,
+            data_root=root,
+            config_files=run.arm.config_files,
+            overrides=_overrides(run, plan),
+        )
+        return _score(out, manifest, folder, part=plan.part, root=root)
+
+    def fuse(run: Run, members: list[Path], manifest: Path, folder: Path) -> Mapping[str, Any]:
+        out = folder / "bundle"
+        shutil.rmtree(out, ignore_errors=True)  # what an interrupted call left of it
+        assemble_ensemble([member / "bundle" for member in members], out)
+        return _score(out, manifest, folder, part=plan.part, root=root)
+
+    return Hands(execute=execute, fuse=fuse)
+
+
+def _overrides(run: Run, plan: StudyPlan) -> dict[str, Any]:
+    """Return the settings that make every arm's run comparable: length, seed, last checkpoint, no look at cases."""
+    per_epoch = min(plan.iterations_per_epoch, run.iterations)
+    epochs = max(1, run.iterations // per_epoch)
+    fixed = {"epochs": epochs, "iterations_per_epoch": per_epoch, "seed": run.seed}
+    return {"select_best": False, "val_interval": epochs + 1, **run.arm.set, **fixed}
+
+
+def _score(bundle: Path, manifest: Path, folder: Path, *, part: Any, root: Path) -> Mapping[str, Any]:
+    from medssl.bundle.predictor import load_predictor
+    from medssl.core.files import write_json
+    from medssl.data.manifest import load_manifest
+    from medssl.evaluation import evaluate_segmentations
+    from medssl.inference.batch import run_batch
+    from medssl.inference.cases import gather_cases
+
+    predictions = folder / "predictions"
+    with load_predictor(bundle) as predictor:
+        run_batch(predictor, gather_cases([manifest], part=part, data_root=root), predictions)
+    content = load_manifest(manifest)
+    found = evaluate_segmentations(content, root=root, predictions=predictions, part=part).to_json()
+    write_json(folder / "metrics.json", found)
+    return found

@@ -1,0 +1,70 @@
+"""A real study of two arms on phantoms: three networks of a few weights, two iterations each."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from phantoms import write_phantoms
+
+from medssl.cli.main import run
+from medssl.data.manifest import load_manifest
+
+PATCH = [16, 16, 16]
+
+
+def tiny_bundle(bundles: Path, folder: Path) -> Path:
+    """Copy the co-trained bundle with views of a few weights."""
+    ignore = shutil.ignore_patterns("*.pt")
+    copy = Path(shutil.copytree(bundles / "hippocampus_mri_umct", folder / "phantoms_mr_umct", ignore=ignore))
+    for name in ("train", "inference"):
+        path = copy / "configs" / f"{name}.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["network_def"]["network"] |= {"init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}
+        content |= {"patch_size": PATCH}
+        path.write_text(json.dumps(content), encoding="utf-8")
+    return copy
+
+
+@pytest.fixture
+def study(bundles: Path, tmp_path: Path) -> list[str]:
+    manifest = write_phantoms(tmp_path / "data", training=4, validation=1)
+    ids = [case.id for case in load_manifest(manifest).training]
+    tiny_bundle(bundles, tmp_path)
+    fast = {"num_workers": 0, "stochastic_passes": 2, "cotraining_start": 0.0, "cotraining_rise": 0.0}
+    arm = {"bundle": "phantoms_mr_umct", "patches_per_iteration": 6, "set": fast}
+    plan = {
+        "name": "phantoms",
+        "part": "validation",
+        "draws": {"1": [[ids[0]]]},
+        "budget": 12,
+        "baseline": "views",
+        "arms": [
+            {"name": "views", **arm, "set": {**fast, "cotraining_weight": 0.0}},
+            {"name": "umct", **arm},
+            {"name": "umct_two", "members": "umct", "size": 2, "group": "ensemble"},
+        ],
+    }
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(plan), encoding="utf-8")
+    return ["study", str(path), "--manifest", str(manifest), "--out", str(tmp_path / "out")]
+
+
+def test_study_trains_scores_and_draws_every_arm_and_goes_on(study: list[str], tmp_path: Path, capsys) -> None:
+    assert run(study) == 0
+    out = tmp_path / "out"
+    runs = json.loads((out / "study.json").read_text())["runs"]
+    assert [each["arm"] for each in runs] == ["views", "umct", "umct_two"]
+    assert [each["iterations"] for each in runs] == [2, 2, 1]
+    assert (out / "curve.png").is_file()
+    lines = (out / "runs/umct/labelled1_draw0_seed0/bundle/results/train_log.jsonl").read_text()
+    assert "cotraining_loss" in lines
+    capsys.readouterr()
+    assert run([*study, "--table"]) == 0
+    assert "| 1 | umct |" in capsys.readouterr().out
+
+
+def test_plan_that_does_not_fit_is_an_error_of_use(study: list[str], capsys) -> None:
+    Path(study[1]).write_text("{}", encoding="utf-8")
+    assert run(study) == 1
+    assert "baseline" in capsys.readouterr().err
