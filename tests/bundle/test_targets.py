@@ -36,3 +36,21 @@ def test_trusted_name_outside_the_list_is_found() -> None:
     import json
 
     assert find_target("json.loads", trusted=True) is json.loads
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "medssl.networks.MultiViewNet", "medssl.networks.ViewNet", "medssl.networks.SplitSegResNet",
+        "medssl.losses.DiceCE", "medssl.training.Ramp", "medssl.methods.umct.UmctStep",
+        "medssl.methods.umct.PseudoLabels",
+    ],
+)  # fmt: skip
+def test_parts_of_co_training_are_on_the_list(target: str) -> None:
+    assert target_refusal(target) is None
+    assert find_target(target) is not None
+
+
+@pytest.mark.parametrize("target", ["medssl.networks.multi_view_net.math", "medssl.networks.split.nn.Linear"])
+def test_what_a_module_of_ours_imports_is_not_reached_through_it(target: str) -> None:
+    assert target_refusal(target)
