@@ -43,7 +43,9 @@ def test_trusted_name_outside_the_list_is_found() -> None:
     [
         "medssl.networks.MultiViewNet", "medssl.networks.ViewNet", "medssl.networks.SplitSegResNet",
         "medssl.losses.DiceCE", "medssl.training.Ramp", "medssl.methods.umct.UmctStep",
-        "medssl.methods.umct.PseudoLabels",
+        "medssl.methods.umct.PseudoLabels", "medssl.networks.TwinNet", "medssl.training.EmaTeacher",
+        "medssl.methods.baselines.MeanTeacherStep", "medssl.methods.baselines.UaMtStep",
+        "medssl.methods.baselines.CpsStep", "medssl.methods.baselines.SelfTrainingStep",
     ],
 )  # fmt: skip
 def test_parts_of_co_training_are_on_the_list(target: str) -> None:
