@@ -88,3 +88,24 @@ def test_without_unlabelled_crops_it_is_supervised_training() -> None:
     batch = small_batch(unlabeled=0)
     output = _step(network)(bare_engine(network), batch)
     assert output["loss"].item() == pytest.approx(dice_ce(start(batch["image"]), batch["label"]).item(), abs=1e-6)
+
+
+def _run(step: MeanTeacherStep, network, iterations: range) -> None:
+    for iteration in iterations:
+        torch.manual_seed(iteration)  # dropout of the student
+        step(bare_engine(network, iteration=iteration), small_batch())
+
+
+def test_a_run_goes_on_from_the_saved_teacher_as_if_it_had_not_stopped() -> None:
+    network = small_network()
+    step = _step(network, weight=5.0)
+    _run(step, network, range(1, 4))
+    saved = deepcopy((network.state_dict(), step.teacher.state_dict()))
+    _run(step, network, range(4, 7))
+    resumed = small_network(seed=5)
+    again = _step(resumed, weight=5.0)
+    resumed.load_state_dict(saved[0])
+    again.teacher.load_state_dict(saved[1])
+    _run(again, resumed, range(4, 7))
+    for nets in ((network, resumed), (step.teacher.network, again.teacher.network)):
+        assert all(torch.equal(a, b) for a, b in zip(*(net.parameters() for net in nets), strict=True))
