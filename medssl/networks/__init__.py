@@ -3,6 +3,7 @@
 from medssl.networks.channel_dropout import ChannelDropout
 from medssl.networks.multi_view_net import MultiViewNet
 from medssl.networks.split import SplitNetwork, SplitSegResNet
+from medssl.networks.twin_net import TwinNet
 from medssl.networks.view_net import ViewNet
 from medssl.networks.views import VIEWS, View, parse_views
 
@@ -12,6 +13,7 @@ __all__ = [
     "MultiViewNet",
     "SplitNetwork",
     "SplitSegResNet",
+    "TwinNet",
     "View",
     "ViewNet",
     "parse_views",

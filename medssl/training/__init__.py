@@ -1,5 +1,6 @@
 """Floor 2: Step, optimisation, resumable checkpoints, loaders and handlers on MONAI's trainer."""
 
+from medssl.training.ema import EmaTeacher
 from medssl.training.initial_weights import InitialWeights
 from medssl.training.loaders import StreamSampler, TwoStreamLoader
 from medssl.training.log import TrainingLog
@@ -11,6 +12,7 @@ from medssl.training.selection import BestRecord, BestWeights, LastWeights
 __all__ = [
     "BestRecord",
     "BestWeights",
+    "EmaTeacher",
     "InitialWeights",
     "LastWeights",
     "Optimization",

@@ -42,3 +42,21 @@ def test_target_that_monai_cannot_reach_is_not_found() -> None:
     assert find_target("medssl.losses.DiceCE") is not None
     # the package exports a function of the module's name, behind which MONAI's lookup does not see the module
     assert find_target("medssl.losses.dice_ce.DiceCE") is None
+@pytest.mark.parametrize(
+    "target",
+    [
+        "medssl.networks.MultiViewNet", "medssl.networks.ViewNet", "medssl.networks.SplitSegResNet",
+        "medssl.losses.DiceCE", "medssl.training.Ramp", "medssl.methods.umct.UmctStep",
+        "medssl.methods.umct.PseudoLabels", "medssl.networks.TwinNet", "medssl.training.EmaTeacher",
+        "medssl.methods.baselines.MeanTeacherStep", "medssl.methods.baselines.UaMtStep",
+        "medssl.methods.baselines.CpsStep", "medssl.methods.baselines.SelfTrainingStep",
+    ],
+)  # fmt: skip
+def test_parts_of_co_training_are_on_the_list(target: str) -> None:
+    assert target_refusal(target) is None
+    assert find_target(target) is not None
+
+
+@pytest.mark.parametrize("target", ["medssl.networks.multi_view_net.math", "medssl.networks.split.nn.Linear"])
+def test_what_a_module_of_ours_imports_is_not_reached_through_it(target: str) -> None:
+    assert target_refusal(target)

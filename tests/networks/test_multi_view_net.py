@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.networks.nets import SegResNet, UNet
 from torch import nn
 
@@ -109,3 +110,15 @@ def test_the_same_normalisation_is_handed_to_every_view() -> None:
 def test_networks_that_are_not_split_are_refused(make) -> None:
     with pytest.raises(ConfigError, match="encode, decode and tail"):
         MultiViewNet(network=make)
+
+
+def test_a_bundle_builds_it_from_a_callable_component_and_other_classes_change_the_heads_only() -> None:
+    part = {"_target_": "medssl.networks.ViewNet", "_mode_": "callable", "size": "tiny", "dropout_place": "head"}
+    config = {"_target_": "medssl.networks.MultiViewNet", "views": 2, "network": part}
+    three, four = (
+        ConfigParser({"network_def": {**config, "out_channels": count}}).get_parsed_content("network_def")
+        for count in (3, 4)
+    )
+    pairs = zip(three.state_dict().items(), four.state_dict().values(), strict=True)
+    changed = [name for (name, first), second in pairs if first.shape != second.shape]
+    assert changed == [f"networks.{view}.head.{kind}" for view in three.view_names for kind in ("weight", "bias")]

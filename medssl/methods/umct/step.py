@@ -18,6 +18,7 @@ from medssl.networks.multi_view_net import MultiViewNet, fuse_logits
 from medssl.networks.split import check_patch_size
 from medssl.networks.views import check_isotropic
 from medssl.training.optimization import Optimization
+from medssl.training.streams import case_ids, read_streams
 
 _logger = logging.getLogger("medssl.training")
 
@@ -87,9 +88,15 @@ class UmctStep:
     def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
         """Run one iteration of MONAI's `SupervisedTrainer`."""
         iteration = engine.state.iteration - 1
-        images, labels = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+        streams = read_streams(engine, batch)
         weight = self.weight(iteration)
-        unlabeled = self._unlabeled(engine, batch, images) if weight > 0.0 else None
+        unlabeled = streams.images if self.cotrain_on_labeled else streams.unlabeled
+        if unlabeled is None:
+            self._tell(
+                "empty", "no unlabelled crops: the views learn from labels alone (supervised multi-view training)"
+            )
+        if weight == 0.0:
+            unlabeled = None
         predictions = None
         if unlabeled is not None:
             predictions = self.pseudo_labels.predict(
@@ -97,35 +104,14 @@ class UmctStep:
             )
             self._watch(predictions)
         self.network.train()
-        output: dict[str, Any] = {CommonKeys.IMAGE: images, CommonKeys.LABEL: labels}
+        output: dict[str, Any] = {CommonKeys.IMAGE: streams.images, CommonKeys.LABEL: streams.labels}
         engine.state.output = output
-        parts = _Parts(self, labels, predictions, weight)
-        inputs = images if unlabeled is None else torch.cat([images, unlabeled])
-        losses = parts.losses(inputs, iteration)
-        output[CommonKeys.LOSS] = self.optimization.update(engine, losses, case_ids=_case_ids(batch))
+        parts = _Parts(self, streams.labels, predictions, weight)
+        losses = parts.losses(streams._replace(unlabeled=unlabeled).joined, iteration)
+        output[CommonKeys.LOSS] = self.optimization.update(engine, losses, case_ids=case_ids(batch))
         output[CommonKeys.PRED] = fuse_logits(parts.labelled_logits)
         output["log"] = parts.log()
         return output
-
-    def _unlabeled(self, engine: Any, batch: dict[str, Any], images: Tensor) -> Tensor | None:
-        if self.cotrain_on_labeled:
-            return images
-        given = batch.get("unlabeled")
-        if given is None or not len(given[CommonKeys.IMAGE]):
-            self._tell(
-                "empty", "no unlabelled crops: the views learn from labels alone (supervised multi-view training)"
-            )
-            return None
-        # Only the image is handed on: whatever else an unlabelled case carries cannot reach the loss
-        only_image = {CommonKeys.IMAGE: given[CommonKeys.IMAGE]}
-        unlabeled, _ = engine.prepare_batch(only_image, engine.state.device, engine.non_blocking, **engine.to_kwargs)
-        if unlabeled.shape[1:] != images.shape[1:]:
-            message = (
-                f"UmctStep: expected unlabelled crops of the labelled ones' shape {tuple(images.shape[1:])}, "
-                f"got {tuple(unlabeled.shape[1:])}. Give both streams the same channels and patch_size."
-            )
-            raise ConfigError(message)
-        return unlabeled
 
     def _watch(self, predictions: Predictions) -> None:
         foreground = _foreground(predictions.probabilities)
@@ -194,7 +180,3 @@ class _Parts:
 def _foreground(probabilities: Sequence[Tensor]) -> Tensor:
     """Return each view's mean probability of not being background, (N,)."""
     return torch.stack([1.0 - each[:, 0].mean() for each in probabilities])
-
-
-def _case_ids(batch: dict[str, Any]) -> list[str]:
-    return [*batch.get("case_id", ()), *batch.get("unlabeled", {}).get("case_id", ())]

@@ -1,0 +1,70 @@
+"""Cross pseudo supervision: two networks label the unlabelled crops for each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from medssl.core.errors import ConfigError
+from medssl.losses.consistency import cross_supervision
+from medssl.methods.baselines.teaching import step_output
+from medssl.networks.multi_view_net import fuse_logits
+from medssl.networks.twin_net import TwinNet
+from medssl.training.optimization import Optimization
+from medssl.training.streams import case_ids, read_streams
+
+
+class CpsStep:
+    """Train both networks of a `TwinNet` on labels plus `weight` times the cross-entropy with the other's classes.
+
+    Args:
+        network: A `TwinNet`, not wrapped.
+        loss: Function of logits (B, K, X, Y, Z), float32, and labels (B, 1, X, Y, Z).
+        optimization: The run's `Optimization`.
+        weight: Weight as a function of the iteration; published is a `Ramp` to 0.1.
+
+    Raises:
+        ConfigError: If the network is no `TwinNet`.
+
+    Note:
+        Source: Chen et al., CVPR 2021.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimization: Optimization,
+        weight: Callable[[int], float],
+    ) -> None:
+        if not isinstance(network, TwinNet):
+            message = f"CpsStep: expected a TwinNet, got {type(network).__name__}. Each twin learns from the other."
+            raise ConfigError(message)
+        self.network = network
+        self.loss = loss
+        self.optimization = optimization
+        self.weight = weight
+
+    def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Run one iteration of MONAI's `SupervisedTrainer`."""
+        streams, weight = read_streams(engine, batch), self.weight(engine.state.iteration - 1)
+        labelled = len(streams.labels)
+        self.network.train()
+        with self.optimization.autocast():
+            pair = [engine.inferer(streams.joined, part) for part in self.network.independent_parts()]
+        pair = [logits.float() for logits in pair]
+        supervised = [self.loss(logits[:labelled], streams.labels) for logits in pair]
+        crossed = [logits.new_zeros(()) for logits in pair]
+        if streams.unlabeled is not None:
+            first, second = (logits[labelled:] for logits in pair)
+            crossed = [cross_supervision(first, second), cross_supervision(second, first)]
+        losses = [own + weight * cross for own, cross in zip(supervised, crossed, strict=True)]
+        fused = fuse_logits([logits[:labelled].detach() for logits in pair])
+        log = {"supervised_loss": sum(supervised) / 2, "consistency_loss": sum(crossed) / 2}
+        output = step_output(streams, fused, sum(losses, start=losses[0].new_zeros(())), **log)
+        engine.state.output = output
+        self.optimization.update(engine, losses, case_ids=case_ids(batch))
+        return output

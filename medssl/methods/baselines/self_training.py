@@ -1,0 +1,62 @@
+"""Self-training, second round: labelled crops, and crops that the network of the first round labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from monai.utils.enums import CommonKeys
+from torch import Tensor
+
+from medssl.core.errors import ConfigError
+from medssl.methods.baselines.teaching import step_output
+from medssl.training.optimization import Optimization
+from medssl.training.streams import case_ids, read_streams
+
+
+class SelfTrainingStep:
+    """Train on labels plus `pseudo_weight` times the same loss on pseudo-labelled crops.
+
+    The first round is `SupervisedStep`; its network then labels the unlabelled volumes with `medssl infer`, and the
+    unlabelled stream of this round carries those labels.
+
+    Args:
+        loss: Function of logits (B, K, X, Y, Z), float32, and labels (B, 1, X, Y, Z).
+        optimization: The run's `Optimization`.
+        pseudo_weight: Weight of the pseudo-labelled crops.
+    """
+
+    def __init__(
+        self, *, loss: Callable[[Tensor, Tensor], Tensor], optimization: Optimization, pseudo_weight: float = 1.0
+    ) -> None:
+        self.loss = loss
+        self.optimization = optimization
+        self.pseudo_weight = pseudo_weight
+
+    def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Run one iteration of MONAI's `SupervisedTrainer`."""
+        streams = read_streams(engine, batch)
+        labelled = len(streams.labels)
+        engine.network.train()
+        with self.optimization.autocast():
+            logits = engine.inferer(streams.joined, engine.network)
+        logits = logits.float()
+        supervised = self.loss(logits[:labelled], streams.labels)
+        pseudo = supervised.new_zeros(())
+        if streams.unlabeled is not None:
+            pseudo = self.loss(logits[labelled:], _pseudo_labels(batch["unlabeled"]).to(logits.device))
+        loss = supervised + self.pseudo_weight * pseudo
+        output = step_output(streams, logits, loss, supervised_loss=supervised, pseudo_loss=pseudo)
+        engine.state.output = output
+        self.optimization.update(engine, loss, case_ids=case_ids(batch))
+        return output
+
+
+def _pseudo_labels(unlabeled: dict[str, Any]) -> Tensor:
+    if CommonKeys.LABEL not in unlabeled:
+        message = (
+            "SelfTrainingStep: expected pseudo-labels beside the unlabelled crops, got images alone. Label them with "
+            "medssl infer and the network of the first round, and give both in the unlabelled stream."
+        )
+        raise ConfigError(message)
+    return unlabeled[CommonKeys.LABEL]
