@@ -167,12 +167,12 @@ def _weights(content: Sources) -> list[tuple[str, str]]:
 def _provenances(content: Sources) -> list[tuple[str, Json]]:
     """Return what was run, named so that it is told from others, with its versions; this report comes first."""
     own = provenance("report")
-    named = [(f"evaluate, {each.title}", each.content) for each in content.evaluations]
-    named += [(f"infer, {each.name}", each.content) for each in content.inferences]
-    named += [(f"check {number}", check) for number, check in enumerate(content.checks, 1)]
+    named = [(each.title, each.content) for each in content.evaluations]
+    named += [(each.name, each.content) for each in content.inferences]
+    named += [(str(number), check) for number, check in enumerate(content.checks, 1)]
     blocks = [("report", own)]
     for name, source in named:
         block = source.get("medssl")
         if isinstance(block, dict) and own.keys() <= block.keys():
-            blocks.append((name, block))
+            blocks.append((f"{block['command']}, {name}", block))
     return blocks

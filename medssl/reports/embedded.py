@@ -30,6 +30,7 @@ class Embedded:
         image: Base64 of a gzipped NIfTI file.
         prediction: The same, uint8: 0 background, 1 the first of the structures, and so on.
         reference: The same, or None.
+        first: The volume's voxel (x, y, z) that is the page's first.
         shape: Voxels along x, y, z, which grow to the patient's right, front and head.
         notes: What the page does not show as it is in the files, in words.
     """
@@ -37,6 +38,7 @@ class Embedded:
     image: str
     prediction: str
     reference: str | None
+    first: tuple[int, int, int]
     shape: tuple[int, int, int]
     notes: tuple[str, ...]
 
@@ -56,7 +58,8 @@ def embed(case: CaseVolumes, values: list[int], *, most_voxels: int = MOST_VOXEL
         message = f"expected at most {MOST_STRUCTURES} structures in a viewer page, found {len(values)}."
         raise ResourceError(message)
     box, notes = _box(case, most_voxels)
-    affine = case.image.affine @ _shift([part.start or 0 for part in box])
+    first = (int(box[0].start), int(box[1].start), int(box[2].start))
+    affine = case.image.affine @ _shift(first)
     grey, slope, intercept = _grey(case.image.values[box])
     if slope != 1:
         notes += (f"Grey values are shown in steps of {slope:.3g}.",)
@@ -65,6 +68,7 @@ def embed(case: CaseVolumes, values: list[int], *, most_voxels: int = MOST_VOXEL
         image=_pack(grey, affine, slope=slope, intercept=intercept),
         prediction=_pack(_in_order(case.prediction[box], values), affine),
         reference=None if case.reference is None else _pack(_in_order(case.reference[box], values), affine),
+        first=first,
         shape=(x, y, z),
         notes=notes,
     )
@@ -97,7 +101,7 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _shift(start: list[int]) -> NDArray[np.float64]:
+def _shift(start: tuple[int, int, int]) -> NDArray[np.float64]:
     matrix = np.eye(4)
     matrix[:3, 3] = start
     return matrix

@@ -50,23 +50,29 @@ class Evaluation:
     content: Json
 
     @property
-    def inputs(self) -> Json:
-        """What the scores state about their inputs; empty where they state nothing."""
-        block = self.content.get("medssl")
-        inputs = block.get("inputs") if isinstance(block, dict) else None
-        return inputs if isinstance(inputs, dict) else {}
-
-    @property
     def title(self) -> str:
-        """The name with what was scored, such as "scores (prostate, test)"."""
-        scored = [(self.inputs.get("manifest") or {}).get("name"), self.inputs.get("part")]
-        known = ", ".join(str(word) for word in scored if word)
+        """The name with what was scored, such as "scores (prostate, test)", or with what scored it."""
+        manifest, command = self._input("manifest"), self._block().get("command")
+        scored = [manifest.get("name") if isinstance(manifest, dict) else None, self._input("part")]
+        known = ", ".join(word for word in scored if isinstance(word, str))
+        if not known and isinstance(command, str) and command != "evaluate":
+            known = f"by medssl {command}"
         return f"{self.name} ({known})" if known else self.name
 
     @property
     def run_sha256(self) -> str | None:
         """Hash of the run.json whose label maps were scored, or None if the scores do not state it."""
-        return (self.inputs.get("run") or {}).get("sha256")
+        run = self._input("run")
+        return run.get("sha256") if isinstance(run, dict) else None
+
+    def _input(self, name: str) -> Any:
+        """Return what the scores state about one of their inputs; each command has its own words for them."""
+        inputs = self._block().get("inputs")
+        return inputs.get(name) if isinstance(inputs, dict) else None
+
+    def _block(self) -> Json:
+        block = self.content.get("medssl")
+        return block if isinstance(block, dict) else {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from medssl.core.files import write_text
 from medssl.reports.case_volumes import CaseVolumes
 from medssl.reports.embedded import embed
-from medssl.reports.overlays import class_colour, grey_window
+from medssl.reports.overlays import choose_planes, class_colour, grey_window
 from medssl.reports.pages import page_file, render
 
 _LONGEST_NAME = 80
@@ -80,6 +80,8 @@ def _content(case: CaseVolumes) -> dict[str, Any]:
     values = case.values()
     embedded = embed(case, values)
     black, white = grey_window(case.image, case.modality)
+    # The planes of the picture in the report: where prediction and reference differ most
+    planes = choose_planes(case.reference, case.prediction)
     structures = [_structure(case, order, value) for order, value in enumerate(values)]
     scripts = {"niivue": page_file("niivue.min.js"), "script": page_file("viewer.js")}
     return {
@@ -92,6 +94,8 @@ def _content(case: CaseVolumes) -> dict[str, Any]:
             "black": black,
             "white": white,
             "shape": list(embedded.shape),
+            "start": [index - first for index, first in zip(planes, embedded.first, strict=True)],
+            "spacing_mm": list(case.image.spacing_mm),
             "structures": [{"name": each["name"], "colour": each["colour"]} for each in structures],
         },
     }

@@ -9,7 +9,7 @@ import pytest
 
 from medssl.core.errors import ConfigError
 from medssl.core.files import sha256_file
-from medssl.reports.sources import read_log, read_sources
+from medssl.reports.sources import Evaluation, read_log, read_sources
 
 
 def test_every_kind_is_recognised_by_content(study, tmp_path):
@@ -33,6 +33,20 @@ def test_scores_are_named_by_folder_and_by_what_was_scored(study, tmp_path):
     plain, stated = read_sources([study["metrics"], tmp_path / "scores"]).evaluations
     assert (plain.title, plain.run_sha256) == ("metrics", None)
     assert (stated.title, stated.run_sha256) == ("scores (prostate, test)", "ab")
+
+
+@pytest.mark.parametrize(
+    ("block", "title"),
+    [
+        ({"command": "finetune", "inputs": {"manifest": "ab" * 32}}, "run (by medssl finetune)"),
+        ({"command": "evaluate", "inputs": {"manifest": "ab" * 32, "run": None}}, "run"),
+        ({"command": 3, "inputs": []}, "run"),
+        ("words", "run"),
+    ],
+)
+def test_scores_of_other_commands_are_named_too(block, title):
+    scores = Evaluation(name="run", content={"medssl": block})
+    assert (scores.title, scores.run_sha256) == (title, None)
 
 
 def test_folders_of_one_name_are_told_apart(study, tmp_path):

@@ -25,7 +25,12 @@ def _case(*, reference=True, name=HOSTILE):
     image = Volume(labels * 100, (1.0, 1.0, 2.0), np.eye(4))
     names = {1: name, 2: "box"}
     return CaseVolumes(
-        id=name, image=image, prediction=labels, reference=labels if reference else None, names=names, modality="MR"
+        id=name,
+        image=image,
+        prediction=labels,
+        reference=labels.copy() if reference else None,
+        names=names,
+        modality="MR",
     )
 
 
@@ -74,6 +79,14 @@ def test_without_a_reference_nothing_speaks_of_one(tmp_path):
 def test_volumes_of_structures_are_listed(page):
     rows = [[cell["text"].strip() for cell in row["children"]] for row in page.named("tr")]
     assert rows[2] == ["2 box", "0.08", "0.08"]  # 2 x 4 x 5 voxels of 2 mm3
+
+
+def test_page_begins_where_prediction_and_reference_differ_most(tmp_path):
+    case = _case(name="a")
+    case.reference[3, 4, 5] = 2
+    link = ViewerFolder(report=tmp_path / "r.html", title="T").write(case, role="R", text="t")
+    scripts = Structure((tmp_path / link).read_text()).named("script")
+    assert json.loads(next(each["text"] for each in scripts if each.get("id") == "settings"))["start"] == [3, 4, 5]
 
 
 def test_pages_of_one_name_do_not_overwrite_each_other(tmp_path):

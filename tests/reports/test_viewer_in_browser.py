@@ -139,6 +139,7 @@ def test_opacity_fades_the_prediction(page):
         (NEITHER, "background", "background"),
         ((5, 11, 7), "background", "box"),
     ],
+    ids=["both", "prediction", "reference", "neither", "other structure"],
 )
 def test_what_lies_at_the_crosshair_is_written(page, voxel, predicted, referred):
     _move_to(page, voxel)

@@ -14,8 +14,7 @@ const viewer = new niivue.Niivue({
   multiplanarPadPixels: 6,
   showAllOrientationMarkers: true,
   crosshairColor: [1, 1, 1, 1],
-  crosshairWidthUnit: "percent",
-  crosshairWidth: 0.15,
+  crosshairWidthUnit: "mm",
   fontColor: [1, 1, 1, 1],
   backColor: [0, 0, 0, 1],
   loadingText: "",
@@ -121,6 +120,14 @@ function showLocation() {
   }
 }
 
+/** Give the crosshair two pixels: NiiVue wants its width in mm, and drops lines thinner than a pixel. */
+function fitCrosshair(planes) {
+  const [x, y, z] = settings.shape.map((size, axis) => size * settings.spacing_mm[axis]);
+  const [width, height] = [[x, y], [x, z], [y, z], [2 * x + y, Math.max(y, z)]][planes];
+  const canvas = byId("canvas");
+  viewer.opts.crosshairWidth = 2 * Math.max(width / canvas.clientWidth, height / canvas.clientHeight);
+}
+
 function moveTo(axis, index) {
   const voxel = crosshair();
   voxel[axis] = index;
@@ -133,7 +140,10 @@ function connect() {
   AXES.forEach((axis, order) => {
     byId(`slice-${axis}`).addEventListener("input", (event) => moveTo(order, Number(event.target.value) - 1));
   });
-  byId("planes").addEventListener("change", (event) => viewer.setSliceType(Number(event.target.value)));
+  byId("planes").addEventListener("change", (event) => {
+    fitCrosshair(Number(event.target.value));
+    viewer.setSliceType(Number(event.target.value));
+  });
   layers.slice(1).forEach(({ key }, order) => {
     for (const what of ["shown", "outline", "opacity"]) {
       byId(`${key}-${what}`).addEventListener("input", () => applyLayer(order + 1));
@@ -152,30 +162,20 @@ function connect() {
   viewer.onLocationChange = showLocation;
 }
 
-/** Begin on a voxel of the prediction, in the middle of its largest axial slice. */
-function firstVoxel(labels) {
-  const [nx, ny, nz] = settings.shape;
-  const counts = new Uint32Array(nz);
-  labels.forEach((label, at) => { if (label !== 0) counts[Math.floor(at / (nx * ny))]++; });
-  const z = counts.indexOf(counts.reduce((most, count) => Math.max(most, count), 0));
-  if (counts[z] === 0) return [nx >> 1, ny >> 1, nz >> 1];
-  const slice = labels.subarray(z * nx * ny, (z + 1) * nx * ny);
-  const middle = counts[z] >> 1;
-  let seen = 0;
-  const at = slice.findIndex((label) => label !== 0 && seen++ === middle);
-  return [at % nx, Math.floor(at / nx), z];
-}
-
 async function start() {
   await viewer.attachToCanvas(byId("canvas"));
   await load("image", { colormap: "gray", cal_min: settings.black, cal_max: settings.white });
   await load("prediction", { opacity: 0.5 });
   await load("reference", { opacity: 1 });
-  layers.slice(1).forEach(({ key, volume }) => volume.setColormapLabel(colourTable(key === "prediction" ? LIGHTER : 0)));
+  layers.slice(1).forEach(({ key, volume }) => {
+    const apart = key === "prediction" && layers.length > 2;
+    volume.setColormapLabel(colourTable(apart ? LIGHTER : 0));
+  });
   for (const { volume } of layers) viewer.addVolume(volume);
   viewer.setSliceType(viewer.sliceTypeMultiplanar);
+  fitCrosshair(viewer.sliceTypeMultiplanar);
   connect();
-  firstVoxel(layers[1].labels).forEach((index, axis) => moveTo(axis, index));
+  settings.start.forEach((index, axis) => moveTo(axis, index));
   document.body.dataset.state = "ready";
 }
 
