@@ -69,7 +69,7 @@ def commands(out: Path, *, epochs: int) -> list[list[str]]:
         ["finetune", _BUNDLE, "--manifest", manifest, "--out", bundle, *_SAME_SCALE, *overrides],
         ["infer", bundle, manifest, whole, "--part", "test", "--out", predictions],
         ["evaluate", predictions, "--manifest", manifest, "--out", metrics],
-        [*report, "--out", str(out / "report.html")],
+        [*report, "--viewers", "--out", str(out / "report.html")],
     ]
 
 

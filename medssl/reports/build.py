@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from medssl.core.errors import ConfigError
 from medssl.core.files import write_text
 from medssl.core.findings import Finding
-from medssl.core.optional import require
 from medssl.core.provenance import provenance
 from medssl.reports.cases import draw_cases
 from medssl.reports.curves import summarise_training
 from medssl.reports.dataset import summarise_dataset
 from medssl.reports.figures import PREDICTION, REFERENCE
+from medssl.reports.pages import render
 from medssl.reports.scores import summarise_scores
 from medssl.reports.sources import Json, Sources, read_sources
 from medssl.reports.times import summarise_times
+from medssl.reports.viewer import ViewerFolder
 
 MOST_FINDINGS = 200
 _SEVERITIES = {"error": 0, "warning": 1, "info": 2}
@@ -37,6 +37,16 @@ class _Row:
     fix: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """Which cases are drawn, and where their viewer pages go."""
+
+    worst: int
+    unscored: int
+    named: Collection[str]
+    viewers: ViewerFolder | None
+
+
 def write_report(
     sources: Sequence[Path],
     out: Path,
@@ -45,10 +55,13 @@ def write_report(
     title: str = "Segmentation report",
     worst: int = 2,
     unscored: int = 1,
+    viewers: bool = False,
+    viewer_cases: Collection[str] = (),
 ) -> list[Finding]:
     """Write one HTML file from runs, predictions, metrics, checks and manifests.
 
-    The file holds everything it shows. What the sources do not give is said in its place.
+    The file holds everything it shows. What the sources do not give is said in its place. Viewer pages hold a whole
+    case each, so they are files of their own: they lie beside the report, in a folder of its name with "_viewer".
 
     Args:
         sources: Folders or JSON files, recognised by their content, in any order.
@@ -57,6 +70,8 @@ def write_report(
         title: Heading of the page.
         worst: Cases with the lowest mean Dice to draw; the median one is added.
         unscored: Predicted cases without an evaluation to draw.
+        viewers: Write a viewer page for every case that is drawn.
+        viewer_cases: Ids of cases that are drawn, and get a viewer page, in any case.
 
     Returns:
         What could not be shown.
@@ -69,37 +84,28 @@ def write_report(
     if not sources:
         message = "a report needs at least one source: a run, predictions, metrics, a check or a manifest."
         raise ConfigError(message)
-    jinja = require("jinja2", feature="medssl report", extra="report")
     content = read_sources(sources, data_root=data_root)
-    page, findings = _collect(content, title=title, worst=worst, unscored=unscored)
-    environment = jinja.Environment(
-        loader=jinja.FunctionLoader(_page_file),
-        autoescape=True,
-        undefined=jinja.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    write_text(Path(out), environment.get_template("report.html").render(page))
+    folder = None
+    if viewers or viewer_cases:
+        folder = ViewerFolder(report=Path(out), title=title, cases=None if viewers else viewer_cases)
+    choice = _Choice(worst=worst, unscored=unscored, named=viewer_cases, viewers=folder)
+    page, findings = _collect(content, choice)
+    write_text(Path(out), render("report.html", {**page, "title": title}))
     return findings
 
 
-def _page_file(name: str) -> str:
-    return (files("medssl.reports") / "page" / name).read_text(encoding="utf-8")
-
-
-def _collect(content: Sources, *, title: str, worst: int, unscored: int) -> tuple[dict[str, Any], list[Finding]]:
+def _collect(content: Sources, choice: _Choice) -> tuple[dict[str, Any], list[Finding]]:
     try:
         datasets = [summarise_dataset(source) for source in content.manifests]
-        pictures, picture_findings = draw_cases(content, worst=worst, unscored=unscored)
+        pictures, picture_findings = draw_cases(content, **vars(choice))
         findings = [finding for dataset in datasets for finding in dataset.findings] + picture_findings
         rows = _finding_rows(content, findings)
         page = {
-            "title": title,
             "datasets": datasets,
             "trainings": [summarise_training(run) for run in content.runs],
-            "scores": [summarise_scores(metrics) for metrics in content.evaluations],
+            "scores": [summarise_scores(each.content, source=each.title) for each in content.evaluations],
             "pictures": pictures,
-            "times": [summarise_times(run.content) for run in content.inferences],
+            "times": [summarise_times(run.content, source=run.name) for run in content.inferences],
             "findings": rows[:MOST_FINDINGS],
             "number_of_findings": len(rows),
             "errors": sum(row.severity == "error" for row in rows),
@@ -120,7 +126,8 @@ def _collect(content: Sources, *, title: str, worst: int, unscored: int) -> tupl
 
 def _finding_rows(content: Sources, own: Sequence[Finding]) -> list[_Row]:
     rows = [_row("infer", case.get("finding") or _failure(case)) for case in _failed(content)]
-    for source, blocks in (("evaluate", content.evaluations), ("check", content.checks)):
+    scores = [each.content for each in content.evaluations]
+    for source, blocks in (("evaluate", scores), ("check", content.checks)):
         rows += [_row(source, finding) for block in blocks for finding in block.get("findings") or []]
     rows += [_row("report", finding.to_json()) for finding in own]
     return sorted(rows, key=lambda row: _SEVERITIES.get(row.severity, 3))
@@ -157,10 +164,15 @@ def _weights(content: Sources) -> list[tuple[str, str]]:
     return facts
 
 
-def _provenances(content: Sources) -> list[Json]:
-    blocks = [provenance("report")]
-    for source in [*content.evaluations, *content.checks, *(run.content for run in content.inferences)]:
+def _provenances(content: Sources) -> list[tuple[str, Json]]:
+    """Return what was run, named so that it is told from others, with its versions; this report comes first."""
+    own = provenance("report")
+    named = [(each.title, each.content) for each in content.evaluations]
+    named += [(each.name, each.content) for each in content.inferences]
+    named += [(str(number), check) for number, check in enumerate(content.checks, 1)]
+    blocks = [("report", own)]
+    for name, source in named:
         block = source.get("medssl")
-        if isinstance(block, dict) and blocks[0].keys() <= block.keys():
-            blocks.append(block)
+        if isinstance(block, dict) and own.keys() <= block.keys():
+            blocks.append((f"{block['command']}, {name}", block))
     return blocks

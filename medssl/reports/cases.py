@@ -1,22 +1,17 @@
-"""Which cases the report shows, and where their images lie."""
+"""Which cases the report shows, and what it says of each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from medssl.core.errors import MedsslError
-from medssl.core.files import inside_root
 from medssl.core.findings import Finding
-from medssl.data.manifest import Case, resolve_image, resolve_label
-from medssl.reports.images import Volume, read_volume, require_same_grid
+from medssl.reports.case_volumes import CaseVolumes, load_case
 from medssl.reports.overlays import class_colour, draw_comparison, draw_prediction
 from medssl.reports.scores import case_dice, ranked_cases
-from medssl.reports.sources import Inference, Json, ManifestFile, Sources
+from medssl.reports.sources import Evaluation, Json, Sources
+from medssl.reports.viewer import ViewerFolder
 
 MOST_NAMES = 14
 _ORDINALS = {0: "", 1: "second ", 2: "third "}
@@ -31,14 +26,26 @@ class CasePicture:
         id: Case id.
         text: What the picture shows, in words.
         image: PNG data address.
-        legend: (colour, name) of the coloured structures; empty where outlines are compared.
+        legend: (colour, value, name) of the coloured structures; empty where outlines are compared.
+        viewer: Address of the case's viewer page, relative to the report, or None.
     """
 
     role: str
     id: str
     text: str
     image: str
-    legend: tuple[tuple[str, str], ...] = ()
+    legend: tuple[tuple[str, int, str], ...] = ()
+    viewer: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A case to draw, with the evaluation that scored it."""
+
+    role: str
+    id: str
+    evaluation: Evaluation | None = None
+    scores: Json | None = None
 
 
 def choose_cases(metrics: Json, *, worst: int) -> list[tuple[str, Json]]:
@@ -54,104 +61,101 @@ def choose_cases(metrics: Json, *, worst: int) -> list[tuple[str, Json]]:
     return chosen
 
 
-def draw_cases(sources: Sources, *, worst: int, unscored: int) -> tuple[list[CasePicture], list[Finding]]:
-    """Draw the chosen scored cases, then the first `unscored` predicted ones that no evaluation scored.
+def draw_cases(
+    sources: Sources,
+    *,
+    worst: int,
+    unscored: int,
+    named: Collection[str] = (),
+    viewers: ViewerFolder | None = None,
+) -> tuple[list[CasePicture], list[Finding]]:
+    """Draw the chosen scored cases, the first `unscored` predicted ones that no evaluation scored, and the named ones.
 
-    A case whose files cannot be drawn becomes a finding.
+    A case whose files cannot be drawn becomes a finding, and so does one that gets no viewer page.
+
+    Args:
+        sources: What the report is made from.
+        worst: Cases with the lowest mean Dice in each evaluation; its median one is added.
+        unscored: Predicted cases without an evaluation.
+        named: Ids of cases to draw in any case.
+        viewers: Where viewer pages are written; None: none are.
     """
     pictures, findings = [], []
-    scored = {str(case.get("id")) for metrics in sources.evaluations for case in metrics["cases"]}
-    wanted = [(role, str(case["id"]), case) for m in sources.evaluations for role, case in choose_cases(m, worst=worst)]
-    shown = [case_id for case_id in _done(sources.inferences) if case_id not in scored][:unscored]
-    for role, case_id, case in [*wanted, *(("Without a reference", case_id, None) for case_id in shown)]:
+    for wanted in _wanted(sources, worst=worst, unscored=unscored, named=named):
         try:
-            pictures.append(_draw(sources, role, case_id, case))
+            case = load_case(sources, wanted.id, evaluation=wanted.evaluation, scores=wanted.scores)
+            picture = _picture(wanted, case)
         except MedsslError as error:
             fix = "Give the manifest, --data-root and the folder of medssl infer together with the metrics."
-            findings.append(Finding(code="no-picture", severity="warning", case=case_id, text=str(error), fix=fix))
+            findings.append(Finding(code="no-picture", severity="warning", case=wanted.id, text=str(error), fix=fix))
+            continue
+        link, finding = _view(viewers, case, picture)
+        findings += [finding] if finding is not None else []
+        pictures.append(CasePicture(**{**vars(picture), "viewer": link}))
     return pictures, findings
 
 
-def _done(inferences: Sequence[Inference]) -> list[str]:
-    return [str(case["id"]) for run in inferences for case in run.content["cases"] if case.get("state") != "failed"]
+def _wanted(sources: Sources, *, worst: int, unscored: int, named: Collection[str]) -> Iterator[_Wanted]:
+    scored = {str(case.get("id")) for evaluation in sources.evaluations for case in evaluation.content["cases"]}
+    drawn = set()
+    several = len(sources.evaluations) > 1
+    for evaluation in sources.evaluations:
+        for role, case in choose_cases(evaluation.content, worst=worst):
+            drawn.add(str(case["id"]))
+            where = f"{role} of {evaluation.title}" if several else role
+            yield _Wanted(role=where, id=str(case["id"]), evaluation=evaluation, scores=case)
+    for case_id in [case_id for case_id in _done(sources) if case_id not in scored][:unscored]:
+        drawn.add(case_id)
+        yield _Wanted(role="Without a reference", id=case_id)
+    for case_id in named:
+        if case_id not in drawn:
+            yield from _named(sources, case_id)
 
 
-def _draw(sources: Sources, role: str, case_id: str, metrics: Json | None) -> CasePicture:
-    source, case = _find_case(sources.manifests, case_id, labelled=metrics is not None)
-    inference, path = _find_prediction(sources.inferences, case_id)
-    image = read_volume(resolve_image(source.root, case)[0])
-    prediction = read_volume(path)
-    require_same_grid(image, prediction, name="the prediction")
-    modality = source.manifest.modality
-    label = resolve_label(source.root, case)
-    if metrics is None or label is None:
-        labels = _labels(inference)
-        return _without_reference(role, case_id, image, prediction, labels=labels, modality=modality)
-    reference = read_volume(label)
-    require_same_grid(image, reference, name="the label map")
-    names = {name: int(value) for value, name in source.manifest.labels.items()}
-    predicted = _by_manifest(prediction.values, _labels(inference), names)
-    drawn = draw_comparison(image, predicted, _foreground(reference.values, metrics, names), modality=modality)
-    return CasePicture(role=role, id=case_id, text=_dice_text(metrics), image=drawn)
+def _named(sources: Sources, case_id: str) -> list[_Wanted]:
+    found = [
+        _Wanted(role=f"Asked for, {evaluation.title}", id=case_id, evaluation=evaluation, scores=case)
+        for evaluation in sources.evaluations
+        for case in evaluation.content["cases"]
+        if str(case.get("id")) == case_id
+    ]
+    return found or [_Wanted(role="Asked for, without a reference", id=case_id)]
 
 
-def _without_reference(
-    role: str, case_id: str, image: Volume, prediction: Volume, *, labels: dict[int, str], modality: str
-) -> CasePicture:
-    values = [int(value) for value in np.unique(prediction.values) if value != 0]
-    drawn = draw_prediction(image, prediction.values, values, modality=modality)
-    voxel_ml = float(np.prod(image.spacing_mm)) / 1000
-    counts = [f"{labels.get(v, str(v))} {np.count_nonzero(prediction.values == v) * voxel_ml:.0f} ml" for v in values]
+def _done(sources: Sources) -> list[str]:
+    cases = [case for run in sources.inferences for case in run.content["cases"]]
+    return list(dict.fromkeys(str(case["id"]) for case in cases if case.get("state") != "failed"))
+
+
+def _picture(wanted: _Wanted, case: CaseVolumes) -> CasePicture:
+    if case.reference is None:
+        return _without_reference(wanted, case)
+    drawn = draw_comparison(case.image, case.prediction, case.reference, modality=case.modality)
+    return CasePicture(role=wanted.role, id=wanted.id, text=_dice_text(wanted.scores or {}), image=drawn)
+
+
+def _without_reference(wanted: _Wanted, case: CaseVolumes) -> CasePicture:
+    values = case.values()
+    drawn = draw_prediction(case.image, case.prediction, values, modality=case.modality)
+    counts = [f"{case.name(v)} {case.volume_ml(case.prediction, v):.0f} ml" for v in values]
     text = "Predicted: " + (", ".join(counts[:MOST_NAMES]) or "nothing")
-    legend = [(class_colour(order), labels.get(value, str(value))) for order, value in enumerate(values)]
-    return CasePicture(role=role, id=case_id, text=text, image=drawn, legend=tuple(legend[:MOST_NAMES]))
+    legend = [(class_colour(order), value, case.name(value)) for order, value in enumerate(values)]
+    return CasePicture(role=wanted.role, id=wanted.id, text=text, image=drawn, legend=tuple(legend[:MOST_NAMES]))
 
 
-def _find_case(manifests: Sequence[ManifestFile], case_id: str, *, labelled: bool) -> tuple[ManifestFile, Case]:
-    for source in manifests:
-        for _, case in source.manifest.cases():
-            if case.id == case_id and (case.label is not None or not labelled):
-                return source, case
-    what = "a label map" if labelled else "an image"
-    message = f"no manifest among the sources names {what} for this case, so it is not drawn."
-    raise MedsslError(message)
+def _view(viewers: ViewerFolder | None, case: CaseVolumes, picture: CasePicture) -> tuple[str | None, Finding | None]:
+    if viewers is None or not viewers.wants(case.id):
+        return None, None
+    try:
+        return viewers.write(case, role=picture.role, text=picture.text), None
+    except MedsslError as error:
+        fix = error.fix or "Open the files themselves in a viewer."
+        return None, Finding(code="no-viewer", severity="warning", case=case.id, text=error.text, fix=fix)
 
 
-def _find_prediction(inferences: Sequence[Inference], case_id: str) -> tuple[Inference, Path]:
-    for inference in inferences:
-        for entry in inference.content["cases"]:
-            if entry.get("id") == case_id and entry.get("state") != "failed":
-                # The written name is not trusted to stay in the folder
-                name = str(entry.get("output") or f"{case_id}.nii.gz")
-                return inference, inside_root(inference.folder, Path(name).name)
-    message = "no output folder of medssl infer among the sources holds this case, so it is not drawn."
-    raise MedsslError(message)
-
-
-def _labels(inference: Inference) -> dict[int, str]:
-    return {int(value): str(name) for value, name in (inference.content.get("labels") or {}).items()}
-
-
-def _by_manifest(prediction: np.ndarray[Any, Any], labels: dict[int, str], names: dict[str, int]) -> Any:
-    """Give predicted structures the manifest's values, by name; unknown names keep their own value."""
-    renamed = {value: names[name] for value, name in labels.items() if name in names and names[name] != value}
-    if not renamed:
-        return prediction
-    mapped = prediction.copy()
-    for value, wanted in renamed.items():
-        mapped[prediction == value] = wanted
-    return mapped
-
-
-def _foreground(reference: np.ndarray[Any, Any], metrics: Json, names: dict[str, int]) -> Any:
-    """Keep the structures that were scored; others were never asked of the network."""
-    scored = [names[name] for name in metrics.get("classes") or {} if name in names]
-    return np.where(np.isin(reference, scored), reference, 0) if scored else reference
-
-
-def _dice_text(metrics: Json) -> str:
+def _dice_text(scores: Json) -> str:
     texts = []
-    for name, entry in list((metrics.get("classes") or {}).items())[:MOST_NAMES]:
+    for name, entry in list((scores.get("classes") or {}).items())[:MOST_NAMES]:
         dice, state = entry.get("dice"), entry.get("state", "both")
         text = "not defined" if dice is None else f"{dice:.3f}"
         texts.append(f"{name} {text}" if state == "both" else f"{name} {text} ({state})")

@@ -13,6 +13,8 @@ from medssl.reports.sources import Json, Run
 
 _SIZE_INCH = (5.2, 2.9)
 _MOST_LINES = 8
+_MARKERS = "osD^vPX*"
+_MOST_MARKERS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +94,18 @@ def _dice(validation: Sequence[Json]) -> Curve | None:
     figure = new_figure(*_SIZE_INCH)
     axes = figure.add_subplot()
     quiet_axes(axes, x_label="epoch", y_label="validation Dice")
-    marker = "." if len(epochs) < 40 else None
+    every = max(1, len(epochs) // _MOST_MARKERS)
     names = sorted({name for event in validation for name in event.get("dice") or {}})
     for index, name in enumerate(names[:_MOST_LINES]):
         flat = [{"epoch": event.get("epoch"), "dice": (event.get("dice") or {}).get(name)} for event in validation]
         xs, ys = _series(flat, "epoch", "dice")
         if xs:
-            colour = CLASS_COLOURS[index % len(CLASS_COLOURS)]
-            axes.plot(xs, ys, color=colour, linewidth=1.2, marker=marker, label=plain_text(name))
-    axes.plot(epochs, means, color=INK, linewidth=1.8, linestyle="--", marker=marker, label="mean")
+            # A marker of its own names a line to those who do not see its colour
+            style = {"color": CLASS_COLOURS[index % len(CLASS_COLOURS)], "marker": _MARKERS[index], "markevery": every}
+            axes.plot(xs, ys, linewidth=1.2, markersize=4, label=plain_text(name), **style)
+    axes.plot(
+        epochs, means, color=INK, linewidth=1.8, linestyle="--", marker="." if len(epochs) < 3 else None, label="mean"
+    )
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower right")
     best = int(np.argmax(means))

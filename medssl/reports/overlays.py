@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from medssl.core.optional import require
 from medssl.reports.figures import CLASS_COLOURS, PREDICTION, REFERENCE, new_figure, png_data
@@ -21,6 +22,8 @@ _MARGIN_MM = 15.0
 _GAP_INCH = 0.06
 _WIDTH_INCH = 8.6
 _MOST_HEIGHT_INCH = 4.2
+_LEAST_DEPTH_MM = 3.0
+"""A structure that is thinner than twice this in a plane gets no number there: it would be covered."""
 _CT_WINDOW = (-160.0, 240.0)
 _Mask = NDArray[np.bool_]
 _Box = tuple[slice, slice, slice]
@@ -87,7 +90,11 @@ def draw_comparison(image: Volume, prediction: NDArray[Any], reference: NDArray[
 
 
 def draw_prediction(image: Volume, prediction: NDArray[Any], values: Sequence[int], *, modality: str) -> str:
-    """Draw three planes with every predicted structure of `values` in its colour; return a PNG data address."""
+    """Draw three planes with every predicted structure of `values` in its colour, with its value where there is room.
+
+    Returns:
+        A PNG data address.
+    """
     box = _box(prediction > 0, image.spacing_mm)
     prediction = prediction[box]
     to_rgba = require("matplotlib.colors", feature="medssl report", extra="report").to_rgba
@@ -99,6 +106,8 @@ def draw_prediction(image: Volume, prediction: NDArray[Any], values: Sequence[in
             paint[cut == value] = to_rgba(class_colour(order), 0.5)
         width, height = _size_mm(plane, prediction.shape, image.spacing_mm)
         axes.imshow(paint, origin="lower", extent=(0, width, 0, height), interpolation="nearest")
+        for value in values:
+            _write_value(axes, cut == value, value, _centres_mm(plane, prediction.shape, image.spacing_mm))
 
     return _draw(image, box, choose_planes(None, prediction), modality, areas)
 
@@ -155,6 +164,21 @@ def _outline(axes: Any, mask: _Mask, centres: Any, colour: str, style: Any) -> N
     lines.set_linestyle([style])
     if style == "solid":
         lines.set_path_effects([effects.withStroke(linewidth=3.4, foreground="black", alpha=0.7)])
+
+
+def _write_value(axes: Any, mask: _Mask, value: int, centres_mm: tuple[Any, Any]) -> None:
+    """Write a structure's value where it is thickest, so that its colour is not all that names it."""
+    across, up = centres_mm
+    # Beyond the picture's edge there is nothing: the border counts as an edge of the structure
+    depth = distance_transform_edt(np.pad(mask, 1), sampling=(up[0] * 2, across[0] * 2))[1:-1, 1:-1]
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    if depth[row, column] < _LEAST_DEPTH_MM:
+        return
+    effects = require("matplotlib.patheffects", feature="medssl report", extra="report")
+    axes.text(
+        across[column], up[row], str(value), color="white", fontsize=8, ha="center", va="center",
+        path_effects=[effects.withStroke(linewidth=2, foreground="black")],
+    )  # fmt: skip
 
 
 def _write_letters(axes: Any, plane: _Plane) -> None:

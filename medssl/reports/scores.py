@@ -44,8 +44,9 @@ class CaseRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSummary:
-    """The section on one evaluation."""
+    """The section on one evaluation; `source` tells it from others."""
 
+    source: str
     headings: tuple[str, ...]
     count_headings: tuple[str, ...]
     rows: tuple[ScoreRow, ...]
@@ -61,8 +62,13 @@ class ScoreSummary:
     figure_text: str
 
 
-def summarise_scores(metrics: Json) -> ScoreSummary:
-    """Turn metrics.json into tables: structures in its order, cases from the worst mean Dice up."""
+def summarise_scores(metrics: Json, *, source: str) -> ScoreSummary:
+    """Turn metrics.json into tables: structures in its order, cases from the worst mean Dice up.
+
+    Args:
+        metrics: Content of metrics.json.
+        source: Name that tells these scores from others in the report.
+    """
     summary: Json = metrics["summary"]
     structures = [name for name in summary if name != "mean" and isinstance(summary[name], Mapping)]
     measures = [name for name in _MEASURES if any(name in summary[structure] for structure in structures)]
@@ -70,6 +76,7 @@ def summarise_scores(metrics: Json) -> ScoreSummary:
     mean = (summary.get("mean") or {}).get("dice") or {}
     intervals = [summary[structure].get(measure) or {} for structure in structures for measure in measures]
     return ScoreSummary(
+        source=source,
         headings=tuple(_MEASURES[name][0] for name in measures),
         count_headings=tuple(_COUNTS.values()),
         rows=tuple(_score_row(structure, summary[structure], measures) for structure in structures),

@@ -29,10 +29,50 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Inference:
-    """What `medssl infer` left: run.json, and the folder that holds the label maps."""
+    """What `medssl infer` left: run.json with its hash, and the folder that holds the label maps."""
 
+    name: str
     folder: Path
     content: Json
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What `medssl evaluate` left: metrics.json.
+
+    Attributes:
+        name: Folder of metrics.json; that of the run for one in its results/.
+        content: The file's content.
+    """
+
+    name: str
+    content: Json
+
+    @property
+    def title(self) -> str:
+        """The name with what was scored, such as "scores (prostate, test)", or with what scored it."""
+        manifest, command = self._input("manifest"), self._block().get("command")
+        scored = [manifest.get("name") if isinstance(manifest, dict) else None, self._input("part")]
+        known = ", ".join(word for word in scored if isinstance(word, str))
+        if not known and isinstance(command, str) and command != "evaluate":
+            known = f"by medssl {command}"
+        return f"{self.name} ({known})" if known else self.name
+
+    @property
+    def run_sha256(self) -> str | None:
+        """Hash of the run.json whose label maps were scored, or None if the scores do not state it."""
+        run = self._input("run")
+        return run.get("sha256") if isinstance(run, dict) else None
+
+    def _input(self, name: str) -> Any:
+        """Return what the scores state about one of their inputs; each command has its own words for them."""
+        inputs = self._block().get("inputs")
+        return inputs.get(name) if isinstance(inputs, dict) else None
+
+    def _block(self) -> Json:
+        block = self.content.get("medssl")
+        return block if isinstance(block, dict) else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +90,7 @@ class Sources:
 
     runs: list[Run] = field(default_factory=list)
     inferences: list[Inference] = field(default_factory=list)
-    evaluations: list[Json] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
     checks: list[Json] = field(default_factory=list)
     manifests: list[ManifestFile] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
@@ -132,7 +172,7 @@ def _read_run(sources: Sources, folder: Path) -> Run:
         return _read_json(sources, folder / relative) if (folder / relative).is_file() else None
 
     return Run(
-        name=folder.resolve().name,
+        name=_distinct_name(folder, [run.name for run in sources.runs]),
         log=log,
         torn_lines=torn,
         metadata=optional("configs/metadata.json"),
@@ -147,9 +187,14 @@ def _add_file(sources: Sources, path: Path, data_root: Path | None) -> None:
         root = data_root if data_root is not None else path.parent
         sources.manifests.append(ManifestFile(file=path, manifest=load_manifest(path), root=root))
     elif "summary" in content and isinstance(content.get("cases"), list):
-        sources.evaluations.append(content)
+        taken = [evaluation.name for evaluation in sources.evaluations]
+        folder = path.resolve().parent
+        name = _distinct_name(folder.parent if folder.name == "results" else folder, taken)
+        sources.evaluations.append(Evaluation(name=name, content=content))
     elif isinstance(content.get("cases"), list):
-        sources.inferences.append(Inference(folder=path.parent, content=content))
+        name = _distinct_name(path.parent, [inference.name for inference in sources.inferences])
+        inference = Inference(name=name, folder=path.parent, content=content, sha256=sha256_file(path))
+        sources.inferences.append(inference)
     elif "findings" in content:
         sources.checks.append(content)
     else:
@@ -166,5 +211,19 @@ def _read_json(sources: Sources, path: Path) -> Json:
     if not isinstance(content, dict):
         message = f"{path}: expected a JSON object, found a {type(content).__name__}. {_EXPECTED}"
         raise ConfigError(message)
-    sources.hashes[f"{path.resolve().parent.name}/{path.name}"] = sha256_file(path)
+    folder = _distinct_name(
+        path.parent, [name.rpartition("/")[0] for name in sources.hashes if name.endswith(path.name)]
+    )
+    sources.hashes[f"{folder}/{path.name}"] = sha256_file(path)
     return content
+
+
+def _distinct_name(folder: Path, taken: Sequence[str]) -> str:
+    """Return a folder's name; if it is taken, with its parent's before it; if that is taken too, with a number.
+
+    No more of a path is shown: folders further up may name a person or a project.
+    """
+    parts = folder.resolve().parts
+    names = [folder.resolve().name, "/".join(parts[-2:]).lstrip("/")]
+    numbered = (f"{names[0]} ({number})" for number in range(2, len(taken) + 3))
+    return next(name for name in (*names, *numbered) if name not in taken)

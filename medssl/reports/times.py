@@ -38,8 +38,13 @@ class TimeSummary:
     facts: tuple[tuple[str, str], ...]
 
 
-def summarise_times(run: Json) -> TimeSummary:
-    """Summarise run.json: cases by state, seconds of each stage, wall time and peak memory."""
+def summarise_times(run: Json, *, source: str) -> TimeSummary:
+    """Summarise run.json: cases by state, seconds of each stage, wall time and peak memory.
+
+    Args:
+        run: Content of run.json.
+        source: Name that tells this run from others in the report.
+    """
     cases: list[Json] = run["cases"]
     computed = [case["seconds"] for case in cases if case.get("state") == "done" and case.get("seconds")]
     known = [
@@ -47,8 +52,9 @@ def summarise_times(run: Json) -> TimeSummary:
         for state, label in (("done", "done"), ("skipped", "already there"), ("failed", "failed"))
     ]
     bundle = run.get("bundle") or {}
+    made_by = " ".join(str(bundle[key]) for key in ("name", "version") if bundle.get(key)) or "Inference"
     return TimeSummary(
-        name=" ".join(str(bundle[key]) for key in ("name", "version") if bundle.get(key)) or "Inference",
+        name=f"{made_by}: {source}",
         states=tuple(known),
         stages=tuple(row for row in (_stage(key, label, computed) for key, label in _STAGES.items()) if row),
         facts=_facts(run),

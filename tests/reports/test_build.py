@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
+import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from reports.structure import Structure
 
 from medssl.core.errors import ConfigError
 from medssl.reports.build import write_report
 
 SECTIONS = ("scores", "cases", "findings", "dataset", "training", "times", "versions")
-
-
-class _Page(HTMLParser):
-    """Collect tags with their attributes, and the text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def named(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +25,8 @@ def written(study, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def page(written) -> _Page:
-    return _Page(written)
+def page(written) -> Structure:
+    return Structure(written)
 
 
 def test_nothing_is_loaded_from_elsewhere(page, written):
@@ -56,41 +39,72 @@ def test_nothing_is_loaded_from_elsewhere(page, written):
 
 def test_html_in_a_case_name_does_not_run(page, written):
     assert "<script" not in written
-    assert "<script>alert('$x$')</script>" in page.text
+    assert "<script>alert('$x$')</script>" in page.elements[0]["text"]
 
 
 def test_every_section_is_there_and_linked(page):
     assert [heading.get("id") for heading in page.named("h2")] == list(SECTIONS)
-    assert {link["href"] for link in page.named("a")} == {f"#{section}" for section in SECTIONS}
+    assert {link["href"] for link in page.named("a")} == {f"#{section}" for section in (*SECTIONS, "main")}
 
 
-def test_tables_have_captions_and_scopes(page):
-    assert len(page.named("caption")) == len(page.named("table")) > 6
-    assert all(cell.get("scope") in {"row", "col"} for cell in page.named("th"))
+def test_page_can_be_read_without_sight_mouse_or_colours(page):
+    assert page.problems() == []
+    assert len(page.named("table")) > 6 and len(page.named("img")) == 8  # scores, three cases, four curves
 
 
-def test_images_have_words_beside_them(page):
-    assert len(page.named("img")) == 8  # scores, three cases, four curves
-    assert all(image.get("alt") for image in page.named("img"))
+@pytest.mark.parametrize(
+    ("good", "bad", "problem"),
+    [
+        ('<html lang="en">', "<html>", "html has no lang"),
+        (' scope="row"', "", "th without scope"),
+        ("<caption>Dice by case", "<caption></caption><p>Dice by case", "not closed"),
+        ('id="cases"', 'id="scores"', "id scores 2 times"),
+        ("<h3>Worst", "<h4>Worst", "skips from level 2 to 4"),
+        ('alt="', 'title="', "alt text None"),
+        ("</main>", "", "not closed"),
+        ('href="#times"', 'href="#time"', "points to 'time'"),
+    ],
+)
+def test_a_page_that_leaves_readers_behind_is_noticed(written, good, bad, problem):
+    assert good in written
+    assert any(problem in found for found in Structure(written.replace(good, bad)).problems())
+
+
+def test_sections_of_several_sources_say_which_is_which(study, tmp_path):
+    copies = []
+    for name in ("metrics", "predictions", "run"):
+        copies.append(tmp_path / "second" / name)
+        shutil.copytree(study[name], copies[-1])
+    write_report([*study.values(), *copies], tmp_path / "r.html", worst=0, unscored=0)
+    page = Structure((tmp_path / "r.html").read_text())
+    headings = [heading["text"] for heading in page.named("h3")]
+    assert page.problems() == []
+    assert {"metrics", "second/metrics", "run", "second/run", "thresholds 1.0: second/predictions"} <= set(headings)
+
+
+def test_print_keeps_rows_and_pictures_whole_and_writes_addresses_out(written):
+    rules = written[written.index("@media print") : written.index("</style>")]
+    assert re.search(r"figure, table, tr[^}]*break-inside: avoid", rules)
+    assert "display: table-header-group" in rules and "attr(href)" in rules
 
 
 def test_policy_interval_failed_case_and_hashes_are_shown(page):
     for text in ("A missed structure counts as Dice 0", "95% interval", "truncated", "resend", "ab" * 32, "ef" * 32):
-        assert text in page.text
+        assert text in page.elements[0]["text"]
 
 
 def test_no_patient_path_or_file_name_of_an_input_is_shown(page, study):
-    assert "DOE" not in page.text
-    assert str(study["manifest"].parent) not in page.text
+    assert "DOE" not in page.elements[0]["text"]
+    assert str(study["manifest"].parent) not in page.elements[0]["text"]
 
 
 def test_missing_parts_are_said(study, tmp_path):
     write_report([study["metrics"]], tmp_path / "r.html")
-    text = _Page((tmp_path / "r.html").read_text()).text
+    text = Structure((tmp_path / "r.html").read_text()).elements[0]["text"]
     assert text.count("Not given:") == 4  # cases, dataset, training, times
     assert "no manifest among the sources" in text
     write_report([study["run"]], tmp_path / "r.html")
-    text = _Page((tmp_path / "r.html").read_text()).text
+    text = Structure((tmp_path / "r.html").read_text()).elements[0]["text"]
     assert text.count("Not given:") == 4 and "None: no failed case" in text
 
 
@@ -101,7 +115,7 @@ def test_findings_of_check_and_evaluate_are_listed_errors_first(study, tmp_path)
     ]
     (tmp_path / "check.json").write_text(json.dumps({"cases": 2, "findings": findings}))
     write_report([tmp_path / "check.json"], tmp_path / "r.html")
-    text = _Page((tmp_path / "r.html").read_text()).text
+    text = Structure((tmp_path / "r.html").read_text()).elements[0]["text"]
     assert text.index("is moved") < text.index("looks alike")
 
 
@@ -117,3 +131,17 @@ def test_unexpected_layout_is_an_error_that_names_the_file(study, tmp_path, chan
 def test_no_source_is_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match="at least one source"):
         write_report([], tmp_path / "r.html")
+
+
+def test_viewer_pages_lie_beside_the_report_and_are_linked(study, tmp_path):
+    write_report(list(study.values()), tmp_path / "our report.html", worst=1, viewers=True)
+    page = Structure((tmp_path / "our report.html").read_text())
+    links = [unquote(link["href"]) for link in page.named("a") if not link["href"].startswith("#")]
+    assert len(links) == 3 and all((tmp_path / link).is_file() for link in links)
+    back = Structure((tmp_path / links[0]).read_text()).named("a")[1]["href"]
+    assert (tmp_path / links[0]).parent.joinpath(unquote(back)).resolve() == tmp_path / "our report.html"
+
+
+def test_viewer_page_of_one_named_case(study, tmp_path):
+    write_report([study["predictions"], study["whole"]], tmp_path / "r.html", viewer_cases=["whole-template"])
+    assert [path.name for path in (tmp_path / "r_viewer").iterdir()] == ["whole-template.html"]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from functools import partial
 
 import nibabel as nib
 import numpy as np
-import pytest
 
-from medssl.reports import cases as cases_module
+from medssl.reports import viewer as viewer_module
 from medssl.reports.cases import choose_cases, draw_cases
+from medssl.reports.embedded import embed
 from medssl.reports.sources import read_sources
+from medssl.reports.viewer import ViewerFolder
 
 
 def _metrics(*dice):
@@ -37,7 +38,7 @@ def test_scored_cases_and_one_without_reference_are_drawn(study):
     assert [picture.role for picture in pictures] == ["Worst case", "Median case", "Without a reference"]
     assert findings == [] and all(picture.image.startswith("data:image/png") for picture in pictures)
     assert pictures[0].text.startswith("Dice: grey matter 0.")
-    assert [name for _, name in pictures[2].legend] == ["grey matter", "white matter"]
+    assert [name for _, _, name in pictures[2].legend] == ["grey matter", "white matter"]
 
 
 def test_volumes_of_the_whole_template_are_plausible(study):
@@ -63,28 +64,42 @@ def test_prediction_on_another_grid_is_not_drawn(study, tmp_path):
     assert all("another grid" in finding.text for finding in findings) and len(findings) == 2
 
 
-def test_output_name_that_leaves_the_folder_is_not_followed(study, tmp_path):
-    folder = tmp_path / "predictions"
-    folder.mkdir()
-    run = json.loads((study["predictions"] / "run.json").read_text())
-    run["cases"] = [{"id": "front-01", "state": "done", "output": "../../front-01.nii.gz"}]
-    (folder / "run.json").write_text(json.dumps(run))
-    _, path = cases_module._find_prediction(read_sources([folder]).inferences, "front-01")
-    assert path == folder / "front-01.nii.gz"
+def test_numbers_in_the_legend_are_those_in_the_picture(study):
+    pictures, _ = draw_cases(read_sources([study["predictions"], study["whole"]]), worst=0, unscored=10)
+    assert [(value, name) for _, value, name in pictures[0].legend] == [(1, "grey matter"), (2, "white matter")]
 
 
-@pytest.mark.parametrize("swapped", [True, False])
-def test_structures_are_matched_by_name(study, monkeypatch, swapped):
-    seen = []
+def test_named_cases_are_drawn_beside_the_chosen_ones(study):
+    sources = read_sources(list(study.values()))
+    pictures, findings = draw_cases(sources, worst=0, unscored=0, named=["front-03", "whole-template", "nobody"])
+    assert [(picture.role, picture.id) for picture in pictures] == [
+        ("Median case", "front-04"),
+        ("Asked for, metrics", "front-03"),
+        ("Asked for, without a reference", "whole-template"),
+    ]
+    assert [(finding.code, finding.case) for finding in findings] == [("no-picture", "nobody")]
 
-    def spy(image, prediction, reference, *, modality):
-        seen.append(np.unique(prediction[reference == 2], return_counts=True))
-        return "data:"
 
-    sources = read_sources([study["metrics"], study["predictions"], study["manifest"]])
-    if swapped:
-        sources.inferences[0].content["labels"] = {"0": "other", "2": "grey matter", "1": "white matter"}
-    monkeypatch.setattr(cases_module, "draw_comparison", spy)
-    draw_cases(sources, worst=1, unscored=0)
-    values, counts = seen[0]
-    assert values[counts.argmax()] == (1 if swapped else 2)
+def test_roles_name_their_scores_where_there_are_several(study, tmp_path):
+    shutil.copytree(study["metrics"], tmp_path / "validation")
+    sources = read_sources([*study.values(), tmp_path / "validation"])
+    pictures, _ = draw_cases(sources, worst=1, unscored=0)
+    assert [picture.role for picture in pictures] == [
+        f"{role} of {name}" for name in ("metrics", "validation") for role in ("Worst case", "Median case")
+    ]
+
+
+def test_viewer_pages_are_written_for_the_cases_that_want_one(study, tmp_path):
+    viewers = ViewerFolder(report=tmp_path / "r.html", title="T", cases=["front-04"])
+    pictures, _ = draw_cases(read_sources(list(study.values())), worst=1, unscored=0, viewers=viewers)
+    assert [picture.viewer for picture in pictures] == [None, "r_viewer/front-04.html"]
+    assert [path.name for path in (tmp_path / "r_viewer").iterdir()] == ["front-04.html"]
+
+
+def test_case_that_is_too_large_for_a_page_is_drawn_and_said(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(viewer_module, "embed", partial(embed, most_voxels=1000))
+    viewers = ViewerFolder(report=tmp_path / "r.html", title="T")
+    pictures, findings = draw_cases(read_sources(list(study.values())), worst=1, unscored=0, viewers=viewers)
+    assert [picture.viewer for picture in pictures] == [None, None]
+    assert {finding.code for finding in findings} == {"no-viewer"}
+    assert "expected at most 1,000 voxels" in findings[0].text and not (tmp_path / "r_viewer").exists()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from medssl.reports.scores import MOST_CASES, case_dice, ranked_cases, summarise_scores
+from medssl.reports import scores
+from medssl.reports.scores import MOST_CASES, case_dice, ranked_cases
+
+summarise_scores = partial(scores.summarise_scores, source="scores")
 
 
 def _case(name, *values):
@@ -64,3 +69,7 @@ def test_long_tables_are_cut_at_the_good_end():
 
 def test_without_cases_there_is_no_figure():
     assert summarise_scores(_metrics()).figure is None
+
+
+def test_source_of_the_scores_is_kept():
+    assert scores.summarise_scores(_metrics(), source="scores (prostate, test)").source == "scores (prostate, test)"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from medssl.core.errors import ConfigError
 from medssl.core.files import sha256_file
-from medssl.reports.sources import read_log, read_sources
+from medssl.reports.sources import Evaluation, read_log, read_sources
 
 
 def test_every_kind_is_recognised_by_content(study, tmp_path):
@@ -24,6 +25,40 @@ def test_every_file_is_named_with_its_hash_and_without_its_path(study):
     assert found.hashes == {"metrics/metrics.json": sha256_file(study["metrics"] / "metrics.json")}
 
 
+def test_scores_are_named_by_folder_and_by_what_was_scored(study, tmp_path):
+    metrics = json.loads((study["metrics"] / "metrics.json").read_text())
+    metrics["medssl"]["inputs"] = {"manifest": {"name": "prostate"}, "part": "test", "run": {"sha256": "ab"}}
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "metrics.json").write_text(json.dumps(metrics))
+    plain, stated = read_sources([study["metrics"], tmp_path / "scores"]).evaluations
+    assert (plain.title, plain.run_sha256) == ("metrics", None)
+    assert (stated.title, stated.run_sha256) == ("scores (prostate, test)", "ab")
+
+
+@pytest.mark.parametrize(
+    ("block", "title"),
+    [
+        ({"command": "finetune", "inputs": {"manifest": "ab" * 32}}, "run (by medssl finetune)"),
+        ({"command": "evaluate", "inputs": {"manifest": "ab" * 32, "run": None}}, "run"),
+        ({"command": 3, "inputs": []}, "run"),
+        ("words", "run"),
+    ],
+)
+def test_scores_of_other_commands_are_named_too(block, title):
+    scores = Evaluation(name="run", content={"medssl": block})
+    assert (scores.title, scores.run_sha256) == (title, None)
+
+
+def test_folders_of_one_name_are_told_apart(study, tmp_path):
+    folders = [tmp_path / place / "scores" for place in ("a", "b", "c/b")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        shutil.copy(study["metrics"] / "metrics.json", folder)
+    found = read_sources(folders)
+    assert [evaluation.name for evaluation in found.evaluations] == ["scores", "b/scores", "scores (2)"]
+    assert len(found.hashes) == 3
+
+
 def test_manifest_paths_start_from_its_folder_unless_told_otherwise(study, tmp_path):
     assert read_sources([study["manifest"]]).manifests[0].root == study["manifest"].parent
     assert read_sources([study["manifest"]], data_root=tmp_path).manifests[0].root == tmp_path
@@ -33,7 +68,7 @@ def test_metrics_in_results_belong_to_the_run(study, tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "metrics.json").write_text((study["metrics"] / "metrics.json").read_text())
     found = read_sources([tmp_path])
-    assert len(found.evaluations) == len(found.runs) == 1
+    assert [each.name for each in (*found.evaluations, *found.runs)] == [tmp_path.name] * 2
 
 
 def test_torn_last_line_is_counted(tmp_path):
