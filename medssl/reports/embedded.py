@@ -15,7 +15,7 @@ from medssl.core.errors import ResourceError
 from medssl.reports.case_volumes import CaseVolumes
 
 MOST_VOXELS = 32 * 2**20
-"""Largest volume of a page: 512 x 512 x 128. Three of them unpacked take the browser about 0.5 GB."""
+"""Largest volume of a page: 512 x 512 x 128. With its two label maps it takes the browser about 1 GB."""
 MOST_STRUCTURES = 255
 MARGIN_MM = 30.0
 _STEPS = 65_535
