@@ -94,8 +94,8 @@ def test_weights_of_a_view_stay_with_its_name_in_another_order() -> None:
 @pytest.mark.parametrize("make", [_tiny, partial(ViewNet, size="tiny")], ids=["segresnet", "view_net"])
 def test_a_traced_network_equals_it_on_another_shape_and_batch(make) -> None:
     network = MultiViewNet(network=make).eval()
-    traced = torch.jit.trace(network, torch.randn(1, 1, 16, 16, 16))
-    image = torch.randn(2, 1, 16, 24, 32)
+    traced = torch.jit.trace(network, torch.randn(1, 1, 16, 16, 8), check_trace=False)
+    image = torch.randn(2, 1, 16, 8, 24)
     with torch.no_grad():
         assert torch.allclose(traced(image), network(image), atol=1e-5)
 
