@@ -11,6 +11,7 @@ from torch import nn
 
 from medssl.core.files import sha256_file, write_json
 from medssl.networks.weights import read_weights, transfer_weights
+from medssl.training.distributed import is_main_process, undistributed
 
 _logger = logging.getLogger("medssl.training")
 
@@ -46,13 +47,14 @@ class InitialWeights:
         engine.add_event_handler(Events.STARTED, self._load)
 
     def _load(self, engine: Engine) -> None:
-        inner = self.network.module if isinstance(self.network, nn.parallel.DistributedDataParallel) else self.network
-        result = transfer_weights(inner, read_weights(self.path), minimum_match=self.minimum_match, skip=self.skip)
+        # Every process reads them: the wrapped network shared its weights before training started
+        network, weights = undistributed(self.network), read_weights(self.path)
+        result = transfer_weights(network, weights, minimum_match=self.minimum_match, skip=self.skip)
         _logger.info(
             "%s: %d tensors loaded, %d reshaped, %d skipped, %d missing, %d unexpected",
             self.path.name,
             *(len(getattr(result, name)) for name in ("loaded", "reshaped", "skipped", "missing", "unexpected")),
         )
-        if self.report is not None:
+        if self.report is not None and is_main_process():
             source = {"file": self.path.name, "sha256": sha256_file(self.path)}
             write_json(Path(self.report), {"source": source, **result.to_json()})
