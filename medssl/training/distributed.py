@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from medssl.core.errors import ConfigError
+
+# One process may check all data, or validate one large case more, while the others wait for it
+_PATIENCE = timedelta(hours=1)
 
 
 def join_processes(*, device: torch.device | str) -> None:
@@ -34,11 +38,11 @@ def join_processes(*, device: torch.device | str) -> None:
     if device.type == "cuda":
         _take_gpu(device)
     try:
-        dist.init_process_group(backend="nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group(backend="nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     except ValueError as error:  # torch misses what torchrun tells each process
         message = (
-            "multi-GPU configuration: expected to be started by torchrun, which tells each process its rank "
-            f"({error}). Run: torchrun --standalone --nproc_per_node=gpu -m ..., or leave the multi_gpu file out."
+            f"multi-GPU configuration: expected torchrun to tell this process its rank, found nothing ({error}). Start "
+            "it by: torchrun --standalone --nproc_per_node=gpu ..., or leave the multi_gpu file out."
         )
         raise ConfigError(message) from error
     if not is_main_process():
@@ -130,7 +134,7 @@ class Agreement:
 
     def __init__(self) -> None:
         shared = process_count() > 1 and dist.get_backend() != "gloo"
-        self._group = dist.new_group(backend="gloo") if shared else None
+        self._group = dist.new_group(backend="gloo", timeout=_PATIENCE) if shared else None
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Return for each flag whether it is true in any process; all processes get the same answer."""

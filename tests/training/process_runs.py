@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
-from training.small_run import make_cases, small_run
+from monai.engines.utils import IterationEvents
+from training.small_run import small_run
 
-from medssl.training import CaseSampler, MeanDiceOfCases, SameBuffers, join_processes
+from medssl.training import CaseSampler, MeanDiceOfCases, Optimization, SameBuffers, distribute, join_processes
 from medssl.training.distributed import Agreement, process_count, process_rank
 
 State = dict[str, np.ndarray]
@@ -62,14 +63,20 @@ def stopped_and_resumed(folder: Path, iteration: int) -> dict[str, Any]:
     }
 
 
-def one_bad_process(folder: Path) -> tuple[State, int]:
-    """Train with images of which only one process ever sees the broken one of a batch."""
+def one_bad_loss() -> tuple[float, float, int]:
+    """Update once with a loss that is infinite in one process, though its gradient is finite; then with good ones."""
     join_processes(device="cpu")
-    cases = make_cases()
-    cases[2]["image"] = torch.full_like(cases[2]["image"], float("nan"))
-    run = small_run(folder, epochs=1, cases=cases, batch_size=1)
-    run.trainer.run()
-    return _plain(run.network), run.optimization.skipped
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(layer.weight)
+    network = distribute(layer, device="cpu")
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    optimization = Optimization(network=network, optimizer=optimizer, device=torch.device("cpu"))
+    engine = Engine(lambda engine, batch: None)
+    engine.register_events(*IterationEvents)
+    engine.state.output = {}
+    for offset in (float("inf") * process_rank() if process_rank() else 0.0, 2.0 * process_rank()):
+        optimization.update(engine, network(torch.ones(1, 1)).sum() + offset)
+    return layer.weight.item(), float(engine.state.output["loss"]), optimization.skipped
 
 
 def dice_table(counts: list[int]) -> list[tuple[float | None, list]]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.losses import DiceCELoss
 from processes import in_processes
-from training.process_runs import agreed, one_bad_process, trained
+from training.process_runs import agreed, one_bad_loss, trained
 
 from medssl.core.errors import ConfigError
 from medssl.training import join_processes
@@ -43,10 +43,9 @@ def test_a_loss_that_is_a_mean_over_samples_may_be_averaged_over_processes(joine
     assert (float(parts) == pytest.approx(float(loss(logits, labels)), rel=1e-6)) is not joined
 
 
-def test_a_bad_loss_in_one_process_skips_the_step_in_all(tmp_path: Path) -> None:
-    (first, skipped), (second, also_skipped) = in_processes(one_bad_process, tmp_path)
-    assert skipped == also_skipped >= 1
-    assert all(np.array_equal(first[name], second[name]) and np.isfinite(first[name]).all() for name in first)
+def test_a_bad_loss_in_one_process_skips_the_step_in_all() -> None:
+    # Weight 0, gradient 1, rate 1: the second update alone moves the weight, and its loss is the mean of 0 and 2
+    assert in_processes(one_bad_loss) == [(-1.0, 1.0, 1)] * 2
 
 
 def test_a_flag_of_one_process_is_seen_by_all() -> None:
