@@ -18,7 +18,7 @@ from medssl.bundle.config import META, BundleConfig, get_item, merge_config, nea
 from medssl.bundle.expressions import references
 from medssl.bundle.targets import find_target, known_names, target_refusal
 from medssl.bundle.trust import require_trust
-from medssl.core.errors import ConfigError
+from medssl.core.errors import ConfigError, MedsslError
 from medssl.core.findings import Finding
 from medssl.core.suggest import did_you_mean
 
@@ -27,8 +27,10 @@ __all__ = [
     "config_findings",
     "load_config",
     "missing_properties",
+    "own_errors",
     "parse_overrides",
     "resolved_json",
+    "run_workflow",
     "workflow",
     "workflow_of",
 ]
@@ -149,6 +151,43 @@ def workflow_of(config: BundleConfig, workflow_type: str) -> Any:
     from monai.bundle import ConfigWorkflow
 
     return _built(ConfigWorkflow, config, workflow_type)
+
+
+def run_workflow(flow: Any) -> None:
+    """Initialize, run and finalize a workflow.
+
+    Raises:
+        MedsslError: See `own_errors`.
+    """
+    with own_errors():
+        flow.initialize()
+        flow.run()
+        flow.finalize()
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Let an error of medssl come out as itself.
+
+    MONAI wraps whatever a `$` expression raises, which would hide text and remedy behind "Failed to evaluate".
+
+    Raises:
+        MedsslError: The one that MONAI's error was made from.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        told = _told(error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _told(error: BaseException | None) -> MedsslError | None:
+    """Return the error of medssl that another was made from, if there is one."""
+    while error is not None and not isinstance(error, MedsslError):
+        error = error.__cause__
+    return error
 
 
 def missing_properties(config: BundleConfig, workflow_type: str) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.resolve import load_config, resolved_json, workflow_of
+from medssl.bundle.resolve import load_config, own_errors, resolved_json, workflow_of
 from medssl.core.errors import ConfigError
 from medssl.core.files import sha256_file, sweep_leftovers, write_json
 from medssl.core.provenance import provenance
@@ -98,7 +98,8 @@ def train(
     # Every process reads its configuration before the main one begins to copy it
     config = load_config(out if (out / "configs").is_dir() else bundle, files, values, trust=trust)
     flow = workflow_of(config, "train")
-    flow.initialize()  # joins the processes
+    with own_errors():
+        flow.initialize()  # joins the processes
     record = provenance("train", manifest=load_manifest(manifest).sha256(), overrides=dict(overrides or {}))
     record["processes"] = process_count()
     is_main = is_main_process()
@@ -106,8 +107,9 @@ def train(
         _prepare(bundle, out, resolved_json(config))
     wait_for_all()
     started = time.monotonic()
-    flow.run()
-    flow.finalize()  # parts them again
+    with own_errors():
+        flow.run()
+        flow.finalize()  # parts them again
     record |= {
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

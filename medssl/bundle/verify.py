@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.checks import configuration, description, files, hosts
-from medssl.bundle.checks.subject import Subject
+from medssl.bundle.checks import configuration, consumers, description, exports, files, hosts, learning, running
+from medssl.bundle.checks.subject import Subject, finding
 from medssl.core.findings import Finding, finding_from, has_errors
-
-_logger = logging.getLogger("medssl.bundle")
+from medssl.core.quiet import quiet
 
 Check = Callable[[Subject], Iterable[Finding]]
 
@@ -33,8 +31,29 @@ QUICK: tuple[tuple[str, str, Check], ...] = (
     ("B12", "sizes and models/", files.sizes),
     ("B13", "versions", description.versions),
 )
-# What `medssl bundle verify` runs by default.
-STANDARD = QUICK
+# These build the network and run it.
+RUNNING: tuple[tuple[str, str, Check], ...] = (
+    ("B14", "weights", running.weights),
+    ("B15", "forward pass", running.forward),
+    ("B16", "MONAI Label", consumers.label),
+    ("B17", "MONAI Deploy", consumers.deploy),
+    ("B18", "geometry", running.geometry),
+)
+# These train and export, which takes a minute or more.
+TRAINING: tuple[tuple[str, str, Check], ...] = (
+    ("B19", "training", learning.training),
+    ("B20", "interruption", learning.interruption),
+    ("B21", "evaluation", learning.evaluation),
+    ("B22", "exports", exports.exports),
+)
+STANDARD = QUICK + RUNNING
+"""What `medssl bundle verify` runs by default."""
+FULL = STANDARD + TRAINING
+"""What `medssl bundle verify --full` runs."""
+
+# With errors from these nothing of a bundle may be run, or can be
+_PRECONDITIONS = frozenset({"B01", "B03", "B04", "B05"})
+_QUICK_CODES = frozenset(code for code, _, _ in QUICK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +90,8 @@ def verify_bundle(
 ) -> Verification:
     """Run checks on a bundle; nothing of it is executed by the quick ones, and nothing is fetched.
 
+    The others run only if the quick ones found the bundle readable, trusted and consistent.
+
     Args:
         bundle: Folder of the bundle.
         extra_schema: A second schema for metadata.json, such as a copy of MONAI's own.
@@ -78,12 +99,30 @@ def verify_bundle(
     """
     subject = Subject(Path(bundle), extra_schema)
     found: list[Finding] = []
+    sound = True
+    ran = []
     for code, title, check in checks:
-        try:
-            found += check(subject)
-        except Exception as error:  # a bundle that breaks one check must not hide what the others find
-            _logger.debug("check %s failed", code, exc_info=error)
-            found.append(finding_from(error, where=f"{code} {title}"))
-    return Verification(
-        bundle=subject.folder.name, checks=tuple((code, title) for code, title, _ in checks), findings=tuple(found)
-    )
+        if code not in _QUICK_CODES and not sound:
+            continue
+        ran.append((code, title))
+        before = len(found)
+        found += _findings_of(subject, code, title, check)
+        sound = sound and not (code in _PRECONDITIONS and has_errors(found[before:]))
+    if len(ran) < len(checks):
+        text = f"{', '.join(code for code, _, _ in checks[len(ran) :])} did not run"
+        fix = "Correct the errors above first; nothing of this bundle was run."
+        found.append(finding(checks[len(ran)][0], subject.folder.name, text, fix, severity="warning"))
+    return Verification(bundle=subject.folder.name, checks=tuple(ran), findings=tuple(found))
+
+
+def _findings_of(subject: Subject, code: str, title: str, check: Check) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        # What MONAI and a run say of their progress is not what was asked for here; findings are
+        with quiet():
+            # one by one, so that what was found before a failure is kept
+            for each in check(subject):
+                found.append(each)
+    except Exception as error:  # a bundle that breaks one check must not hide what the others find
+        found.append(replace(finding_from(error, where=title), code=code))
+    return found

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medssl.core import exit_codes
+from medssl.core.errors import ConfigError
 
 app = typer.Typer(help="List, describe and verify bundles.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -49,6 +50,7 @@ def info(bundle: _Bundle, as_json: _Json = False) -> int:
 def verify(
     bundle: _Bundle,
     quick: Annotated[bool, typer.Option("--quick", help="Only the checks that do not run the network.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Also train, interrupt, evaluate and export; minutes.")] = False,
     schema: Annotated[
         Path | None, typer.Option(help="A second JSON schema for metadata.json, such as a copy of MONAI's own.")
     ] = None,
@@ -56,9 +58,13 @@ def verify(
 ) -> int:
     """Check a bundle against the rules that MONAI, MONAI Label, Deploy and Slicer rely on."""
     from medssl.bundle.catalog import find_bundle
-    from medssl.bundle.verify import QUICK, STANDARD, verify_bundle
+    from medssl.bundle.verify import FULL, QUICK, STANDARD, verify_bundle
 
-    result = verify_bundle(find_bundle(bundle), extra_schema=schema, checks=QUICK if quick else STANDARD)
+    if quick and full:
+        message = "--quick and --full exclude each other. Give one of them, or neither."
+        raise ConfigError(message)
+    checks = QUICK if quick else FULL if full else STANDARD
+    result = verify_bundle(find_bundle(bundle), extra_schema=schema, checks=checks)
     if as_json:
         _print_json(result.to_json())
         return exit_codes.OK if result.passed else exit_codes.USAGE

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from medssl.cli import bundle, check, demo, evaluate, finetune, import_, infer, report, split, train
+from medssl.cli import bundle, check, demo, doctor, evaluate, export, finetune, import_, infer, report, split, train
 from medssl.cli.progress import show_progress
 from medssl.core import exit_codes
 from medssl.core.errors import MedsslError
@@ -24,7 +24,9 @@ app = typer.Typer(
 app.add_typer(bundle.app, name="bundle")
 app.command(name="check")(check.check)
 app.command(name="demo")(demo.demo)
+app.command(name="doctor")(doctor.doctor)
 app.command(name="evaluate")(evaluate.evaluate)
+app.command(name="export")(export.export)
 app.command(name="finetune")(finetune.finetune)
 app.command(name="import")(import_.import_)
 app.command(name="infer")(infer.infer)

@@ -47,3 +47,20 @@ def edit(bundle: Path) -> Edit:
         path.write_text(json.dumps(content, indent=4), encoding="utf-8")
 
     return change
+
+
+@pytest.fixture
+def runnable(bundle: Path, edit: Edit) -> Path:
+    """The copy with a network of a few hundred weights and patches of 16 voxels, so that checks can run it."""
+    import torch
+
+    from medssl.bundle.checks.running import bare_network
+
+    small = {"channels": [4, 8], "strides": [2], "num_res_units": 1}
+    for name in ("train", "inference"):
+        content = json.loads((bundle / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+        edit(name, {"network_def": content["network_def"] | small, "patch_size": [16, 16, 16]})
+    for side, key in (("inputs", "image"), ("outputs", "pred")):
+        edit("metadata", {f"network_data_format#{side}#{key}#spatial_shape": [16, 16, 16]})
+    torch.save(bare_network(bundle).state_dict(), bundle / "models" / "model.pt")
+    return bundle

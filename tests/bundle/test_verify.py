@@ -1,11 +1,13 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medssl.bundle.verify import verify_bundle
+from medssl.bundle.checks.subject import Subject, finding
+from medssl.bundle.verify import FULL, STANDARD, verify_bundle
+from medssl.core.findings import Finding
 
 Edit = Callable[[str, dict[str, Any]], None]
 
@@ -288,3 +290,28 @@ def test_bundle_that_breaks_a_check_still_gets_the_others(bundle: Path, edit: Ed
     edit("metadata", {"network_data_format": 5})
     edit("train", {"dataset_dir": "/data"})
     assert {"B03", "B11"} <= codes(bundle)
+
+
+def test_network_of_a_refused_bundle_is_not_run(runnable: Path, edit: Edit) -> None:
+    edit("train", {"seed": "$__import__('os').getpid()"})
+    result = verify_bundle(runnable, checks=FULL)
+    assert [code for code, _ in result.checks][-1] == "B13"
+    assert any("did not run" in finding.text for finding in result.findings)
+    assert not result.passed
+
+
+def test_check_that_fails_keeps_what_it_found_before(runnable: Path) -> None:
+    def fails(subject: Subject) -> Iterator[Finding]:
+        yield finding("B99", "here", "found", "mend it")
+        message = "broken"
+        raise RuntimeError(message)
+
+    result = verify_bundle(runnable, checks=(("B99", "fails", fails),))
+    assert result.findings[0].text == "found"
+    assert {each.code for each in result.findings} == {"B99"}
+
+
+def test_standard_checks_run_the_network(runnable: Path) -> None:
+    result = verify_bundle(runnable, checks=STANDARD)
+    assert result.passed, result.findings
+    assert [code for code, _ in result.checks][-1] == "B18"

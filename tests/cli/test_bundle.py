@@ -71,3 +71,8 @@ def test_verify_as_json_names_the_checks_that_ran(tmp_path: Path, capsys: pytest
     result = json.loads(capsys.readouterr().out)
     assert not result["passed"]
     assert [check["code"] for check in result["checks"]][-1] == "B13"
+
+
+def test_quick_and_full_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bundle", "verify", NAME, "--quick", "--full"]) == 1
+    assert "exclude each other" in capsys.readouterr().err

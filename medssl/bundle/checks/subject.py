@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +59,41 @@ class Subject:
     def metadata(self) -> dict[str, Any]:
         """Content of metadata.json, empty if it cannot be read."""
         return self.configs.get("metadata", {})
+
+    @property
+    def segments(self) -> bool:
+        """Whether the bundle makes label maps on the grid of an image."""
+        return bool(self._format("outputs", "pred").get("format") == "segmentation")
+
+    @property
+    def trains(self) -> bool:
+        """Whether the bundle can be trained on pairs of image and label map."""
+        return self.segments and "train" in self.configs
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of `image`."""
+        return int(self._format("inputs", "image").get("num_channels", 1))
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """Label value to name, background included."""
+        return dict(self._format("outputs", "pred").get("channel_def", {}))
+
+    @property
+    def pred(self) -> Mapping[str, Any]:
+        """What metadata says of the output."""
+        return self._format("outputs", "pred")
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """The patch that metadata declares for `image`, in voxels; sizes that are patterns count as 32."""
+        shape = self._format("inputs", "image").get("spatial_shape", [])
+        return tuple(size if isinstance(size, int) else 32 for size in shape)
+
+    def _format(self, side: str, name: str) -> Mapping[str, Any]:
+        found = self.metadata.get("network_data_format", {}).get(side, {}).get(name, {})
+        return found if isinstance(found, Mapping) else {}
 
     @cached_property
     def merged(self) -> dict[tuple[str, ...], BundleConfig | ConfigError]:
