@@ -100,24 +100,30 @@ def train(
     flow = workflow_of(config, "train")
     with own_errors():
         flow.initialize()  # joins the processes
-    record = provenance("train", manifest=load_manifest(manifest).sha256(), overrides=dict(overrides or {}))
-    record["processes"] = process_count()
     is_main = is_main_process()
+    record = provenance("train", manifest=load_manifest(manifest).sha256(), overrides=dict(overrides or {}))
     if is_main:
         _prepare(bundle, out, resolved_json(config))
-    wait_for_all()
-    started = time.monotonic()
-    with own_errors():
-        flow.run()
-        flow.finalize()  # parts them again
-    record |= {
-        "seconds": round(time.monotonic() - started, 1),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
+    record |= _run(flow)
     if is_main:
         record["weights_sha256"] = sha256_file(out / "models" / "model.pt")
         write_json(out / "results" / "run.json", record)
     return record
+
+
+def _run(flow: Any) -> dict[str, Any]:
+    """Run and finalize, once the main process has prepared the folder; return what it cost."""
+    processes = process_count()
+    wait_for_all()
+    started = time.monotonic()
+    with own_errors():
+        flow.run()
+        flow.finalize()  # parts the processes
+    return {
+        "processes": processes,
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
 
 
 def _prepare(bundle: Path, out: Path, settings: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.resolve import workflow
+from medssl.bundle.resolve import run_workflow, workflow
 from medssl.bundle.run import train
 
 
@@ -17,8 +17,10 @@ def trained(bundle: Path, manifest: Path, out: Path, overrides: Mapping[str, Any
 
 def evaluated(bundle: Path, files: tuple[str, ...], out: Path, overrides: Mapping[str, Any]) -> list[str]:
     """Evaluate a bundle with merged files; return the names of what is in `out` now."""
-    flow = workflow(bundle, files, overrides={**overrides, "output_dir": str(out)})
-    flow.initialize()
-    flow.run()
-    flow.finalize()
+    run_workflow(workflow(bundle, files, overrides={**overrides, "output_dir": str(out)}))
     return sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+
+
+def flow_finished(bundle: Path, files: tuple[str, ...], overrides: Mapping[str, Any]) -> None:
+    """Run the workflow of merged files to its end."""
+    run_workflow(workflow(bundle, files, overrides=overrides))
