@@ -26,6 +26,7 @@ from medssl.data.splits import assign_folds
 from medssl.evaluation import Evaluation, evaluate_segmentations
 from medssl.inference.batch import run_batch
 from medssl.inference.cases import ImageCase
+from medssl.training.distributed import is_launched
 
 _logger = logging.getLogger("medssl.bundle")
 
@@ -85,8 +86,14 @@ def finetune(request: Request) -> Outcome:
 
     Raises:
         CheckpointError: If the bundle has no weights and `from_scratch` is not asked for, or they do not fit.
-        ConfigError: If the dataset leaves nothing to train on, or the bundle cannot be adapted.
+        ConfigError: If the dataset leaves nothing to train on, the bundle cannot be adapted, or torchrun started this.
     """
+    if is_launched():
+        message = (
+            "finetune plans and scores with one process. Start it without torchrun; to train on several GPUs what it "
+            "made, run: torchrun --standalone --nproc_per_node=gpu --no-python medssl train NEW --manifest M --out RUN"
+        )
+        raise ConfigError(message)
     source = request.bundle / "models" / "model.pt"
     if not source.is_file() and not request.from_scratch:
         message = (

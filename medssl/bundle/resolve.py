@@ -27,6 +27,7 @@ __all__ = [
     "config_findings",
     "load_config",
     "missing_properties",
+    "own_errors",
     "parse_overrides",
     "resolved_json",
     "run_workflow",
@@ -153,7 +154,20 @@ def workflow_of(config: BundleConfig, workflow_type: str) -> Any:
 
 
 def run_workflow(flow: Any) -> None:
-    """Initialize, run and finalize a workflow; an error of medssl comes out as itself.
+    """Initialize, run and finalize a workflow.
+
+    Raises:
+        MedsslError: See `own_errors`.
+    """
+    with own_errors():
+        flow.initialize()
+        flow.run()
+        flow.finalize()
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Let an error of medssl come out as itself.
 
     MONAI wraps whatever a `$` expression raises, which would hide text and remedy behind "Failed to evaluate".
 
@@ -161,9 +175,7 @@ def run_workflow(flow: Any) -> None:
         MedsslError: The one that MONAI's error was made from.
     """
     try:
-        flow.initialize()
-        flow.run()
-        flow.finalize()
+        yield
     except RuntimeError as error:
         told = _told(error)
         if told is None:

@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.resolve import load_config, resolved_json, run_workflow, workflow
+from medssl.bundle.resolve import load_config, own_errors, resolved_json, workflow_of
 from medssl.core.errors import ConfigError
 from medssl.core.files import sha256_file, sweep_leftovers, write_json
 from medssl.core.provenance import provenance
 from medssl.data.manifest import load_manifest
+from medssl.training.distributed import is_launched, is_main_process, process_count, wait_for_all
 
 _logger = logging.getLogger("medssl.bundle")
 
+_SEVERAL = "multi_gpu_train.json"
 # May change between a run and its continuation without changing what is trained
 _FREE_TO_CHANGE = {
     "bundle_root",
@@ -67,6 +69,9 @@ def train(
 ) -> dict[str, Any]:
     """Train a bundle on a manifest, or continue the run that `out` holds.
 
+    Under torchrun, `multi_gpu_train.json` is merged last, and all processes train one network; `out` must be one folder
+    for all of them, and only the main process writes to it.
+
     Args:
         bundle: Bundle folder; its configuration is copied to `out` at the first start.
         manifest: Manifest file.
@@ -77,14 +82,11 @@ def train(
         trust: Run code that bundles do not need.
 
     Returns:
-        The record that is also written to results/run.json.
+        The record that the main process also writes to results/run.json; there it names the weights.
 
     Raises:
         ConfigError: If the configuration is wrong, or differs from that of the run to continue.
     """
-    if not (out / "configs").is_dir():
-        copy_bundle(bundle, out)
-    sweep_leftovers(out)
     root = (data_root or manifest.parent).resolve()
     values = {
         **(overrides or {}),
@@ -92,27 +94,44 @@ def train(
         "dataset_dir": str(root),
         "data_list_file_path": str(manifest.resolve()),
     }
-    settings = resolved_json(load_config(out, config_files, values, trust=trust))
-    _refuse_changed_settings(out, settings)
-    record = provenance(
-        "train",
-        manifest=load_manifest(manifest).sha256(),
-        overrides=dict(overrides or {}),
-    )
-    write_json(out / "results" / "resolved.json", settings)
-    started = time.monotonic()
-    _run(out, config_files, values, trust=trust)
-    record |= {
-        "seconds": round(time.monotonic() - started, 1),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "weights_sha256": sha256_file(out / "models" / "model.pt"),
-    }
-    write_json(out / "results" / "run.json", record)
+    files = (*config_files, _SEVERAL) if is_launched() else tuple(config_files)
+    # Every process reads its configuration before the main one begins to copy it
+    config = load_config(out if (out / "configs").is_dir() else bundle, files, values, trust=trust)
+    flow = workflow_of(config, "train")
+    with own_errors():
+        flow.initialize()  # joins the processes
+    is_main = is_main_process()
+    record = provenance("train", manifest=load_manifest(manifest).sha256(), overrides=dict(overrides or {}))
+    if is_main:
+        _prepare(bundle, out, resolved_json(config))
+    record |= _run(flow)
+    if is_main:
+        record["weights_sha256"] = sha256_file(out / "models" / "model.pt")
+        write_json(out / "results" / "run.json", record)
     return record
 
 
-def _run(out: Path, config_files: Sequence[str], values: Mapping[str, Any], *, trust: bool) -> None:
-    run_workflow(workflow(out, config_files, workflow_type="train", overrides=values, trust=trust))
+def _run(flow: Any) -> dict[str, Any]:
+    """Run and finalize, once the main process has prepared the folder; return what it cost."""
+    processes = process_count()
+    wait_for_all()
+    started = time.monotonic()
+    with own_errors():
+        flow.run()
+        flow.finalize()  # parts the processes
+    return {
+        "processes": processes,
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _prepare(bundle: Path, out: Path, settings: dict[str, Any]) -> None:
+    if not (out / "configs").is_dir():
+        copy_bundle(bundle, out)
+    sweep_leftovers(out)
+    _refuse_changed_settings(out, settings)
+    write_json(out / "results" / "resolved.json", settings)
 
 
 def _refuse_changed_settings(out: Path, settings: dict[str, Any]) -> None:

@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.checks import configuration, consumers, description, exports, files, hosts, learning, running
+from medssl.bundle.checks import (
+    configuration,
+    consumers,
+    description,
+    exports,
+    files,
+    hosts,
+    learning,
+    processes,
+    running,
+)
 from medssl.bundle.checks.subject import Subject, finding
 from medssl.core.findings import Finding, finding_from, has_errors
 from medssl.core.quiet import quiet
@@ -45,6 +55,7 @@ TRAINING: tuple[tuple[str, str, Check], ...] = (
     ("B20", "interruption", learning.interruption),
     ("B21", "evaluation", learning.evaluation),
     ("B22", "exports", exports.exports),
+    ("B23", "processes", processes.processes),
 )
 STANDARD = QUICK + RUNNING
 """What `medssl bundle verify` runs by default."""

@@ -21,15 +21,19 @@ def train(
 ) -> int:
     """Train BUNDLE on the labelled cases of a manifest.
 
-    The run folder holds everything to continue: the same command resumes where the run stopped.
+    The run folder holds everything to continue: the same command resumes where the run stopped. On several GPUs:
+    torchrun --standalone --nproc_per_node=gpu --no-python medssl train BUNDLE ...
     """
+    from torch.distributed import get_node_local_rank
+
     from medssl.bundle.catalog import find_bundle
     from medssl.bundle.resolve import parse_overrides
     from medssl.bundle.run import train as run_training
     from medssl.cli.check import refuse_broken_data
     from medssl.core import exit_codes
 
-    refuse_broken_data(manifest, data_root or manifest.parent)
+    if get_node_local_rank(fallback_rank=0) == 0:  # under torchrun one process of each machine is enough
+        refuse_broken_data(manifest, data_root or manifest.parent)
     record = run_training(
         find_bundle(bundle),
         manifest=manifest,
@@ -38,5 +42,6 @@ def train(
         overrides=parse_overrides(set_ or []),
         trust=trust,
     )
-    typer.echo(f"trained in {record['seconds']:.0f} s: {out / 'models' / 'model.pt'}")
+    if "weights_sha256" in record:  # the main process
+        typer.echo(f"trained in {record['seconds']:.0f} s: {out / 'models' / 'model.pt'}")
     return exit_codes.OK

@@ -1,5 +1,6 @@
 """Floor 2: Step, optimisation, resumable checkpoints, loaders and handlers on MONAI's trainer."""
 
+from medssl.training.distributed import distribute, join_processes, share_weights
 from medssl.training.ema import EmaTeacher
 from medssl.training.initial_weights import InitialWeights
 from medssl.training.loaders import StreamSampler, TwoStreamLoader
@@ -8,19 +9,26 @@ from medssl.training.optimization import Optimization, Step
 from medssl.training.resume import ResumeHandler
 from medssl.training.schedules import Ramp, Schedule
 from medssl.training.selection import BestRecord, BestWeights, LastWeights
+from medssl.training.validation import CaseSampler, MeanDiceOfCases, SameBuffers
 
 __all__ = [
     "BestRecord",
     "BestWeights",
+    "CaseSampler",
     "EmaTeacher",
     "InitialWeights",
     "LastWeights",
+    "MeanDiceOfCases",
     "Optimization",
     "Ramp",
     "ResumeHandler",
+    "SameBuffers",
     "Schedule",
     "Step",
     "StreamSampler",
     "TrainingLog",
     "TwoStreamLoader",
+    "distribute",
+    "join_processes",
+    "share_weights",
 ]

@@ -12,6 +12,7 @@ from torch import nn
 
 from medssl.core.files import sha256_file, write_json
 from medssl.networks.weights import LoadReport, read_weights, transfer_weights
+from medssl.training.distributed import is_main_process, undistributed
 
 _logger = logging.getLogger("medssl.training")
 
@@ -54,7 +55,8 @@ class InitialWeights:
         engine.add_event_handler(Events.STARTED, self._load)
 
     def _load(self, engine: Engine) -> None:
-        inner = self.network.module if isinstance(self.network, nn.parallel.DistributedDataParallel) else self.network
+        # Every process reads them: the wrapped network shared its weights before training started
+        inner = undistributed(self.network)
         state = read_weights(self.path, strip_prefix=self.strip_prefix)
         result = LoadReport()
         for name in self.parts:
@@ -62,6 +64,6 @@ class InitialWeights:
             result.add(part, prefix=name)
         counts = ", ".join(f"{len(getattr(result, each.name))} {each.name}" for each in fields(result))
         _logger.info("%s: tensors: %s", self.path.name, counts)
-        if self.report is not None:
+        if self.report is not None and is_main_process():
             source = {"file": self.path.name, "sha256": sha256_file(self.path)}
             write_json(Path(self.report), {"source": source, **result.to_json()})

@@ -11,10 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from medssl.core.errors import TrainingError
+from medssl.training.distributed import average_gradients, mean_over_processes, process_count, with_fast_layout
 from medssl.training.precision import autocast, autocast_dtype, guard_cpu_convolutions
 from medssl.training.schedules import Schedule
 
@@ -74,9 +77,7 @@ class Optimization:
         self._skipped_in_row = 0
         self._accumulated = 0
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
-        if any(parameter.ndim == 5 for parameter in network.parameters()):
-            # 3D convolutions are about a quarter faster in this layout; values and checkpoints do not change
-            network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in torch's stubs
+        with_fast_layout(network)
         if self.device.type == "cpu" and self.dtype is torch.bfloat16:
             guard_cpu_convolutions(network)
 
@@ -92,7 +93,9 @@ class Optimization:
     def update(self, engine: Engine, loss: Tensor | Iterable[Tensor], *, case_ids: Sequence[str] = ()) -> Tensor:
         """Back-propagate `loss` and step the optimiser when enough iterations have been accumulated.
 
-        Fires MONAI's iteration events. A non-finite loss or gradient skips the step and is counted.
+        Fires MONAI's iteration events. A non-finite loss or gradient skips the step and is counted. With several
+        processes, `loss` is this one's part; the mean over all is what is logged and what decides on skipping, so that
+        every process decides alike.
 
         Args:
             engine: The trainer; its `state.output` is already set by the Step.
@@ -109,6 +112,9 @@ class Optimization:
         total = self._backward(engine, [loss] if isinstance(loss, Tensor) else loss)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         self._accumulated += 1
+        total = mean_over_processes(total)
+        if process_count() > 1:
+            engine.state.output[CommonKeys.LOSS] = total
         if self._accumulated == self.accumulation or not torch.isfinite(total):
             self._step(total, case_ids)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
@@ -129,7 +135,9 @@ class Optimization:
 
     def _step(self, loss: Tensor, case_ids: Sequence[str]) -> None:
         self._scaler.unscale_(self.optimizer)
-        finite = bool(torch.isfinite(self._clip() + loss.detach()))
+        if process_count() > 1 and not isinstance(self.network, DistributedDataParallel):
+            average_gradients(self.network)
+        finite = bool(torch.isfinite(self._clip() + loss))
         if finite:
             self._scaler.step(self.optimizer)
             if self.schedule is not None:
@@ -137,7 +145,7 @@ class Optimization:
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self._accumulated = 0
-        self._count(finite, float(loss.detach()), case_ids)
+        self._count(finite, float(loss), case_ids)
 
     def _clip(self) -> Tensor:
         """Clip the gradients of each independent part; return the sum of their norms."""

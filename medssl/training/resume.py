@@ -19,11 +19,19 @@ from medssl.core import exit_codes
 from medssl.core.errors import CheckpointError
 from medssl.core.files import atomic_path
 from medssl.core.seeding import capture_random_state, restore_random_state
+from medssl.training.distributed import (
+    Agreement,
+    is_main_process,
+    process_count,
+    process_rank,
+    undistributed,
+    wait_for_all,
+)
 from medssl.training.loaders import TwoStreamLoader
 from medssl.training.optimization import Optimization
 
 _logger = logging.getLogger("medssl.training")
-_FORMAT = 1
+_FORMAT = 2
 
 
 class ResumeHandler:
@@ -32,6 +40,10 @@ class ResumeHandler:
     Sits in `train#handlers` behind the validation handler, so that stock runs of the bundle resume too. A state is
     saved between optimiser steps: every `interval_minutes`, at the end, and when SIGTERM asks to stop, after which
     the process exits with code 143. On a CPU with one thread, interrupted and resumed equals uninterrupted.
+
+    With several processes all stop behind the same iteration, whichever of them got the signal, and the main one writes
+    the file; every process reads it, so they need one folder. A run is resumed with as many processes as it had:
+    others would make batches of another size.
 
     Args:
         path: The resume file, usually checkpoints/last.pt.
@@ -55,7 +67,7 @@ class ResumeHandler:
         resume: bool = True,
     ) -> None:
         self.path = Path(path)
-        self.parts = {**parts, "optimization": optimization}
+        self.parts = {**{name: undistributed(part) for name, part in parts.items()}, "optimization": optimization}
         self.optimization = optimization
         self.loader = loader
         self.settings = dict(settings or {})
@@ -64,6 +76,7 @@ class ResumeHandler:
         self._stop_asked = threading.Event()
         self._saved_at = time.monotonic()
         self._previous_signal_handler: Any = None
+        self._agreement = Agreement()
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
@@ -77,7 +90,8 @@ class ResumeHandler:
         if threading.current_thread() is threading.main_thread():
             self._previous_signal_handler = signal.signal(signal.SIGTERM, self._ask_to_stop)
         self._saved_at = time.monotonic()
-        if self.resume and self.path.is_file():
+        # All follow what the main process sees, or some would wait for ever in the middle of a run
+        if self._agreement.any(is_main_process() and self.resume and self.path.is_file())[0]:
             self.load(engine)
 
     def _ask_to_stop(self, signal_number: int, frame: FrameType | None) -> None:
@@ -93,10 +107,13 @@ class ResumeHandler:
             self._save_if_due(engine)
 
     def _save_if_due(self, engine: Engine) -> None:
-        stopping = self._stop_asked.is_set()
-        if stopping or time.monotonic() - self._saved_at >= self.interval_seconds:
+        due = is_main_process() and time.monotonic() - self._saved_at >= self.interval_seconds
+        stopping, due = self._agreement.any(self._stop_asked.is_set(), due)
+        if stopping or due:
             self.save(engine)
         if stopping:
+            # torchrun kills the others as soon as one has ended, so none may end before the file is written
+            wait_for_all()
             _logger.warning("stopped by SIGTERM at iteration %d; the same command resumes", engine.state.iteration)
             # Not an error of the run: the process ends, whoever drives the engine
             raise SystemExit(exit_codes.STOPPED)
@@ -115,18 +132,25 @@ class ResumeHandler:
             self._previous_signal_handler = None
 
     def save(self, engine: Engine) -> None:
-        """Write the state, whole or not at all; the previous file stays until the new one is complete."""
+        """Write the state, whole or not at all; the previous file stays until the new one is complete.
+
+        A joint act of all processes: each adds the state of its random generators.
+        """
+        random = list(self._agreement.gather(capture_random_state()))
+        self._saved_at = time.monotonic()
+        if not is_main_process():
+            return
         state = {
             "format": _FORMAT,
             "iteration": engine.state.iteration,
             "epoch_length": engine.state.epoch_length,
             "settings": self.settings,
-            "random": capture_random_state(),
+            "processes": process_count(),
+            "random": random,
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
         }
         with atomic_path(self.path) as temporary:
             torch.save(state, temporary)
-        self._saved_at = time.monotonic()
 
     def load(self, engine: Engine) -> None:
         """Continue from the file.
@@ -138,15 +162,17 @@ class ResumeHandler:
         self._refuse_changes(engine, state)
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
-        restore_random_state(state["random"])
+        restore_random_state(state["random"][process_rank()])
         engine.state.iteration = state["iteration"]
         engine.state.epoch = state["iteration"] // state["epoch_length"]
         self.loader.start_at(state["iteration"])
         _logger.info("resumed %s at iteration %d", self.path, state["iteration"])
 
     def _refuse_changes(self, engine: Engine, state: dict[str, Any]) -> None:
-        saved = {**state["settings"], "epoch_length": state["epoch_length"], "parts": sorted(state["parts"])}
-        current = {**self.settings, "epoch_length": engine.state.epoch_length, "parts": sorted(self.parts)}
+        shape = {key: state[key] for key in ("epoch_length", "processes")}
+        saved = {**state["settings"], **shape, "parts": sorted(state["parts"])}
+        shape = {"epoch_length": engine.state.epoch_length, "processes": process_count()}
+        current = {**self.settings, **shape, "parts": sorted(self.parts)}
         changed = [
             f"  {key}: saved {saved.get(key)!r}, now {current.get(key)!r}"
             for key in sorted(saved.keys() | current.keys())

@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from medssl.core.files import atomic_path
+from medssl.training.distributed import undistributed
 
 _logger = logging.getLogger("medssl.training")
 
@@ -98,7 +99,7 @@ class LastWeights:
 
 def save_weights(path: Path, network: nn.Module) -> None:
     """Write a network's state dict as tensors on the CPU, whole or not at all."""
-    inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in inner.state_dict().items()}
+    weights = undistributed(network).state_dict()
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_path(Path(path)) as temporary:
         torch.save(state, temporary)

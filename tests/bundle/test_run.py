@@ -10,7 +10,9 @@ from pathlib import Path
 import monai.bundle
 import pytest
 import torch
+from bundle.process_bundles import evaluated, trained
 from phantoms import write_phantoms
+from processes import in_processes
 
 from medssl.bundle.run import copy_bundle, train
 from medssl.core.errors import ConfigError
@@ -108,3 +110,40 @@ def test_a_folder_with_other_files_is_not_touched(source: Path, tmp_path: Path) 
     with pytest.raises(ConfigError, match="expected an empty or new folder"):
         copy_bundle(source, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
+
+
+# Adam would turn the rounding noise of a gradient of zero (a bias before a normalisation) into whole steps
+_SGD = {"optimizer": {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": 0.05}, "device": "cpu"}
+
+
+def _validations(run: Path) -> list[dict]:
+    lines = (run / "results" / "train_log.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, lines) if line["kind"] == "validation"]
+
+
+def test_two_processes_train_a_bundle_as_one_with_twice_the_batch(source: Path, tmp_path: Path) -> None:
+    manifest = write_phantoms(tmp_path / "data", training=3, validation=3)
+    train(source, manifest=manifest, out=tmp_path / "one", overrides={**_QUICK, **_SGD, "batch_size": 2})
+    two = {**_QUICK, **_SGD, "batch_size": 1}
+    main, other = in_processes(trained, source, manifest, tmp_path / "two", two)
+    assert main["processes"] == other["processes"] == 2
+    assert main == json.loads((tmp_path / "two" / "results" / "run.json").read_text())
+    expected, found = _weights(tmp_path / "one"), _weights(tmp_path / "two")
+    assert all(torch.allclose(found[name], expected[name], rtol=1e-6, atol=1e-6) for name in expected)
+    assert _losses(tmp_path / "two") == pytest.approx(_losses(tmp_path / "one"), abs=1.1e-6)  # of six written digits
+    assert _validations(tmp_path / "two") == _validations(tmp_path / "one")
+
+
+@pytest.mark.parametrize("cases, processes", [(3, 2), (1, 2)])
+def test_an_evaluation_by_processes_writes_the_table_of_one(
+    source: Path, tmp_path: Path, cases: int, processes: int
+) -> None:
+    manifest = write_phantoms(tmp_path / "data", training=1, validation=cases)
+    places = {"dataset_dir": str(manifest.parent), "data_list_file_path": str(manifest), "device": "cpu"}
+    files = ("train", "evaluate")
+    names = evaluated(source, files, tmp_path / "one", places)
+    in_processes(evaluated, source, (*files, "multi_gpu_evaluate"), tmp_path / "two", places, count=processes)
+    assert names == ["metrics.csv", "val_mean_dice_raw.csv", "val_mean_dice_summary.csv"]
+    for name in names:
+        assert (tmp_path / "two" / name).read_text() == (tmp_path / "one" / name).read_text()
+    assert len((tmp_path / "two" / names[1]).read_text().splitlines()) == 1 + cases

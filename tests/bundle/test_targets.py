@@ -42,6 +42,8 @@ def test_target_that_monai_cannot_reach_is_not_found() -> None:
     assert find_target("medssl.losses.DiceCE") is not None
     # the package exports a function of the module's name, behind which MONAI's lookup does not see the module
     assert find_target("medssl.losses.dice_ce.DiceCE") is None
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -113,3 +113,13 @@ def test_a_name_that_makes_no_valid_bundle_is_refused_at_once(tmp_path: Path, ca
     manifest = write_phantoms(tmp_path / "data", training=2, validation=1)
     assert _finetune(manifest, tmp_path / "Mine") == exit_codes.USAGE
     assert "spleen_ct_finetuned" in capsys.readouterr().err
+
+
+def test_several_processes_are_sent_to_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    manifest = write_phantoms(tmp_path / "data", training=2, validation=1)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "as torchrun sets it")
+    assert _finetune(manifest, tmp_path / "phantom_mri_new") == exit_codes.USAGE
+    assert "--no-python medssl train" in capsys.readouterr().err
+    assert not (tmp_path / "phantom_mri_new").exists()

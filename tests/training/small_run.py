@@ -16,7 +16,8 @@ from monai.transforms import Compose, RandFlipd, RandGaussianNoised
 from medssl.core.seeding import seed_everything
 from medssl.data.datasets import SeededCacheDataset
 from medssl.methods.supervised import SupervisedStep
-from medssl.training import Optimization, ResumeHandler, Schedule, StreamSampler, TwoStreamLoader
+from medssl.training import Optimization, ResumeHandler, Schedule, StreamSampler, TwoStreamLoader, distribute
+from medssl.training.distributed import process_count, process_rank, undistributed
 
 
 @dataclass
@@ -46,12 +47,21 @@ def small_run(
     amp: bool = False,
     save_minutes: float = 1e6,
     num_workers: int = 0,
+    batch_size: int = 2,
+    plain: bool = False,
 ) -> SmallRun:
-    """Build the run; `on_batch` is called with the iteration before each step."""
-    seed_everything(seed)
+    """Build the run, on all joined processes; `on_batch` is called with the iteration before each step.
+
+    `plain` takes out what makes processes differ beyond the order of sums: dropout, and Adam, which turns the rounding
+    noise of a gradient of zero into whole steps.
+    """
+    rank, processes = process_rank(), process_count()
+    seed_everything(seed + rank)
     data = make_cases() if cases is None else cases
-    network = UNet(3, 1, 2, channels=(4, 8), strides=(2,), num_res_units=1, dropout=0.2)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    network = UNet(3, 1, 2, channels=(4, 8), strides=(2,), num_res_units=1, dropout=0.0 if plain else 0.2)
+    if processes > 1:
+        network = distribute(network, device="cpu")
+    optimizer = (torch.optim.SGD if plain else torch.optim.AdamW)(network.parameters(), lr=1e-2)
     schedule = Schedule(optimizer=optimizer, total_steps=epochs * 4)
     optimization = Optimization(
         network=network,
@@ -65,8 +75,11 @@ def small_run(
     )
     transform = Compose([RandFlipd(["image", "label"], prob=0.5), RandGaussianNoised("image", prob=0.5)])
     dataset = SeededCacheDataset(data, transform, seed=seed, num_workers=0)
-    sampler = StreamSampler(dataset, samples_per_epoch=8, seed=seed)
-    labeled = DataLoader(dataset, batch_size=2, sampler=sampler, num_workers=num_workers, generator=torch.Generator())
+    samples = 4 * batch_size * processes
+    sampler = StreamSampler(dataset, samples_per_epoch=samples, seed=seed, rank=rank, world_size=processes)
+    labeled = DataLoader(
+        dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers, generator=torch.Generator()
+    )
     loader = TwoStreamLoader(labeled)
     step = SupervisedStep(loss=DiceCELoss(to_onehot_y=True, softmax=True), optimization=optimization)
 
@@ -93,7 +106,7 @@ def small_run(
         decollate=False,
         train_handlers=[resume],
     )
-    return SmallRun(trainer, network, optimization)
+    return SmallRun(trainer, undistributed(network), optimization)
 
 
 def weights_equal(first: UNet, second: UNet) -> bool:

@@ -29,12 +29,26 @@ def test_a_stream_continues_at_any_position(start: int) -> None:
     assert [key for _ in range(6) for key in later][: len(expected)] == expected
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_processes_share_the_stream_without_loss_or_repetition(world: int) -> None:
-    alone = list(StreamSampler(range(5), samples_per_epoch=12))
-    shared = [list(StreamSampler(range(5), samples_per_epoch=12, rank=r, world_size=world)) for r in range(world)]
-    assert sorted(key for keys in shared for key in keys) == sorted(alone)
-    assert len({len(keys) for keys in shared}) == 1
+@given(size=st.integers(1, 17), world=st.integers(1, 6), share=st.integers(1, 9), epochs=st.integers(1, 4))
+def test_processes_share_the_stream_without_loss_or_repetition(size: int, world: int, share: int, epochs: int) -> None:
+    def stream(rank: int, processes: int) -> list:
+        data, samples = range(size), share * world
+        sampler = StreamSampler(data, samples_per_epoch=samples, rank=rank, world_size=processes)
+        return [key for _ in range(epochs) for key in sampler]
+
+    shared = [stream(rank, world) for rank in range(world)]
+    assert {len(keys) for keys in shared} == {share * epochs}
+    assert sorted((key for keys in shared for key in keys), key=lambda key: key.position) == stream(0, 1)
+
+
+@given(batch=st.integers(1, 4), world=st.integers(1, 4), iteration=st.integers(0, 5))
+def test_the_batches_of_all_processes_are_one_large_batch(batch: int, world: int, iteration: int) -> None:
+    def batch_of(rank: int, processes: int, size: int) -> list:
+        sampler = StreamSampler(range(7), samples_per_epoch=6 * batch * world, rank=rank, world_size=processes)
+        return list(sampler)[iteration * size : (iteration + 1) * size]
+
+    parts = [key for rank in range(world) for key in batch_of(rank, world, batch)]
+    assert sorted(parts, key=lambda key: key.position) == batch_of(0, 1, batch * world)
 
 
 def test_an_epoch_that_processes_cannot_share_is_refused() -> None:

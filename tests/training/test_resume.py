@@ -6,8 +6,11 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from processes import in_processes
+from training.process_runs import stopped_and_resumed
 from training.small_run import small_run, weights_equal
 
 from medssl.core import exit_codes
@@ -93,3 +96,22 @@ def test_workers_do_not_change_a_run(tmp_path: Path) -> None:
     helped = small_run(tmp_path / "b", epochs=1, num_workers=2)
     helped.trainer.run()
     assert weights_equal(alone.network, helped.network)
+
+
+@pytest.mark.parametrize("iteration", [2, 4])
+def test_processes_stop_together_and_resume_as_if_undisturbed(tmp_path: Path, iteration: int) -> None:
+    main, other = in_processes(stopped_and_resumed, tmp_path, iteration)
+    assert main["code"] == other["code"] == exit_codes.STOPPED
+    assert main["stopped_at"] == other["stopped_at"] == main["saved_at"] == iteration
+    assert main["files"] == ["last.pt"]
+    assert not np.array_equal(*main["random"])
+    for process in (main, other):
+        for name, values in main["undisturbed"].items():
+            assert np.array_equal(process["resumed"][name], values)
+
+
+def test_a_run_of_two_processes_is_not_continued_by_one(tmp_path: Path) -> None:
+    saved = in_processes(stopped_and_resumed, tmp_path, 3)[0]
+    assert not any(name.startswith("module.") for name in saved["names"])
+    with pytest.raises(CheckpointError, match="processes: saved 2, now 1"):
+        small_run(tmp_path / "stopped").trainer.run()

@@ -59,7 +59,7 @@ def interruption(subject: Subject) -> Iterator[Finding]:
         yield finding("B20", "train.json", text, "Verify from the main thread.", severity="warning")
         return
     overrides = short(subject, epochs=2, iterations=2)
-    with _one_thread(), runnable_copy(subject) as whole, runnable_copy(subject) as parts:
+    with one_thread(), runnable_copy(subject) as whole, runnable_copy(subject) as parts:
         _run(whole, write_phantom_cases(whole / "data", subject), overrides)
         manifest = write_phantom_cases(parts / "data", subject)
         if not _stopped_run(parts, manifest, overrides):
@@ -154,7 +154,7 @@ def _different(first: StateDict, second: StateDict) -> list[str]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Sums over several threads come in any order, so only one thread repeats a run bit for bit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
