@@ -165,7 +165,7 @@ def load_manifest(path: Path) -> Manifest:
     except FileNotFoundError as error:
         message = f"{path}: no such manifest. Make one with: medssl import FOLDER --out {path}"
         raise ManifestError(message) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # also a number of 5000 digits, or 100,000 brackets
         message = f"{path}: expected a manifest in JSON, found something unreadable ({error}). Check the file."
         raise ManifestError(message) from error
     if not isinstance(content, dict):

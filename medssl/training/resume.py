@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import signal
 import threading
 import time
@@ -24,6 +23,7 @@ from medssl.training.optimization import Optimization
 
 _logger = logging.getLogger("medssl.training")
 _FORMAT = 1
+_KEYS = frozenset({"iteration", "epoch_length", "settings", "random", "parts"})
 
 
 class ResumeHandler:
@@ -124,8 +124,9 @@ class ResumeHandler:
             "random": capture_random_state(),
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
         }
-        with atomic_path(self.path) as temporary:
-            torch.save(state, temporary)
+        # Given a path instead of a stream, torch would not say that the disk is full
+        with atomic_path(self.path) as temporary, temporary.open("wb") as stream:
+            torch.save(state, stream)
         self._saved_at = time.monotonic()
 
     def load(self, engine: Engine) -> None:
@@ -161,10 +162,10 @@ class ResumeHandler:
 def _read(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch raises whatever its unpickler meets
         message = f"{path}: expected a resume file of medssl, found something unreadable ({type(error).__name__})."
         raise CheckpointError(message + " Remove it to start over.") from error
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+    if not isinstance(state, dict) or state.get("format") != _FORMAT or not state.keys() >= _KEYS:
         message = f"{path}: expected a resume file of format {_FORMAT}. Remove it to start over."
         raise CheckpointError(message)
     return state

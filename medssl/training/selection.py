@@ -100,5 +100,6 @@ def save_weights(path: Path, network: nn.Module) -> None:
     """Write a network's state dict as tensors on the CPU, whole or not at all."""
     inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in inner.state_dict().items()}
-    with atomic_path(Path(path)) as temporary:
-        torch.save(state, temporary)
+    # Given a path, torch would write the temporary name into the file, which would then differ from run to run
+    with atomic_path(Path(path)) as temporary, temporary.open("wb") as stream:
+        torch.save(state, stream)
