@@ -94,6 +94,7 @@ def finetune(request: Request) -> Outcome:
         )
         raise CheckpointError(message)
     _require_bundle_name(request.out)
+    load_config(request.bundle, trust=request.trust)  # the guard looks at what the new description will replace
     manifest = _with_folds(load_manifest(request.manifest), request)
     plan, findings = _prepare(request, manifest)
     evaluation, meaning = _cross_validated(request, manifest) if request.folds else _once(request, manifest)

@@ -46,13 +46,14 @@ def copy_bundle(bundle: Path, out: Path) -> None:
     if out.exists() and any(out.iterdir()):
         message = f"{out}: expected an empty or new folder, found files. Choose another --out."
         raise ConfigError(message)
+    wanted = [path for name in ("configs", "docs") for path in sorted((bundle / name).rglob("*"))]
     with atomic_folder(out) as folder:
-        for name in ("configs", "docs"):
-            if (bundle / name).is_dir():
-                shutil.copytree(bundle / name, folder / name)
-        for path in bundle.glob("LICENSE*"):
-            shutil.copy2(path, folder / path.name)
         (folder / "models").mkdir()
+        for path in [*wanted, *bundle.glob("LICENSE*")]:
+            if path.is_file():
+                copy = folder / path.relative_to(bundle)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, copy)
 
 
 def train(
@@ -83,6 +84,7 @@ def train(
         ConfigError: If the configuration is wrong, or differs from that of the run to continue.
     """
     if not (out / "configs").is_dir():
+        load_config(bundle, config_files, trust=trust)  # what the guard refuses is not even copied
         copy_bundle(bundle, out)
     sweep_leftovers(out)
     root = (data_root or manifest.parent).resolve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -46,7 +47,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.replace(target)
         _sync(target.parent)
     except OSError as error:
-        raise disk_full(error, target.name) or error from error
+        full = disk_full(error, target.name)
+        if full is None:
+            raise
+        raise full from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,19 +64,27 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
     Yields:
         The folder to fill.
+
+    Raises:
+        ResourceError: If the disk or the user's quota is full.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f"{_TEMPORARY_PREFIX}*-{target.name}"):
-        if leftover.is_dir() and not _writer_lives(leftover):
-            shutil.rmtree(leftover)
     temporary = _beside(target)
-    temporary.mkdir()
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in target.parent.glob(f"{_TEMPORARY_PREFIX}*-{glob.escape(_end_of(target))}"):
+            if leftover.is_dir() and not _writer_lives(leftover):
+                shutil.rmtree(leftover)
+        temporary.mkdir()
         yield temporary
         if target.is_dir():
             target.rmdir()
         temporary.replace(target)
+    except OSError as error:
+        full = disk_full(error, target.name)
+        if full is None:
+            raise
+        raise full from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -91,7 +103,12 @@ def disk_full(error: BaseException, name: str) -> ResourceError | None:
 
 
 def _beside(target: Path) -> Path:
-    return target.with_name(f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
+    return target.with_name(f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{_end_of(target)}")
+
+
+def _end_of(target: Path) -> str:
+    """Return the end of the name, which holds every suffix: the temporary name must not become too long."""
+    return target.name[-40:]
 
 
 def _sync(path: Path) -> None:

@@ -21,6 +21,9 @@ from medssl.core.suggest import did_you_mean
 Part = Literal["training", "unlabeled", "validation", "test"]
 PARTS: tuple[Part, ...] = ("training", "unlabeled", "validation", "test")
 
+# File systems allow 255 bytes, of which outputs need some for "_probabilities.nii.gz"
+_LONGEST_ID = 200
+
 
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
@@ -61,6 +64,9 @@ class Case(_Strict):
     def _id_is_a_file_name(cls, value: str) -> str:
         if value in {".", ".."} or value.startswith("."):
             message = f"id {value!r} cannot name a file; ids must not begin with a dot"
+            raise ValueError(message)
+        if len(value.encode()) > _LONGEST_ID:
+            message = f"an id of {len(value.encode())} bytes cannot name a file; expected at most {_LONGEST_ID}"
             raise ValueError(message)
         return value
 

@@ -77,7 +77,7 @@ class ResumeHandler:
         if threading.current_thread() is threading.main_thread():
             self._previous_signal_handler = signal.signal(signal.SIGTERM, self._ask_to_stop)
         self._saved_at = time.monotonic()
-        if self.resume and self.path.is_file():
+        if self.resume and self.path.exists():
             self.load(engine)
 
     def _ask_to_stop(self, signal_number: int, frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from phantoms import write_phantoms
 
 from medssl.bundle.run import copy_bundle, train
-from medssl.core.errors import ConfigError
+from medssl.core.errors import ConfigError, TrustError
 
 _QUICK = {"epochs": 2, "iterations_per_epoch": 3, "amp": False, "num_workers": 0, "val_interval": 2}
 _QUICK |= {"network_def#channels": [4, 8], "network_def#strides": [2], "network_def#num_res_units": 0}
@@ -108,3 +109,23 @@ def test_a_folder_with_other_files_is_not_touched(source: Path, tmp_path: Path) 
     with pytest.raises(ConfigError, match="expected an empty or new folder"):
         copy_bundle(source, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
+
+
+def test_a_copy_that_is_cut_off_leaves_no_run_folder(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copy2", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        copy_bundle(source, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_that_would_run_code_is_not_even_copied(source: Path, manifest: Path, tmp_path: Path) -> None:
+    shutil.copytree(source, tmp_path / "hostile")
+    (tmp_path / "hostile" / "itk.py").write_text("")
+    with pytest.raises(TrustError, match=r"itk\.py"):
+        train(tmp_path / "hostile", manifest=manifest, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
