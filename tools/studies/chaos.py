@@ -34,7 +34,14 @@ BUNDLE = "hippocampus_mri_supervised"
 CASES = 1000
 INFER_KILLS = 12
 TRAIN_KILLS = 20
-TRAIN_SETTINGS = {"epochs": 8, "iterations_per_epoch": 25, "val_interval": 2, "save_minutes": 0, "amp": "false"}
+TRAIN_SETTINGS = {
+    "epochs": 6,
+    "iterations_per_epoch": 20,
+    "val_interval": 2,
+    "patch_size": "[16,16,16]",
+    "save_minutes": 0,
+    "amp": "false",
+}
 # One kill in four falls at any moment of this many seconds after the start; the others fall after the first progress
 START_SECONDS = 10.0
 PATIENCE_SECONDS = 180.0
@@ -193,7 +200,7 @@ def chaos_train(scratch: Path) -> dict[str, Any]:
             progress=lambda: last.stat().st_mtime_ns if last.exists() else 0,
             sign=rng.choice([signal.SIGKILL, signal.SIGTERM]),
             rng=rng,
-            longest_seconds=calm_seconds / TRAIN_KILLS,
+            longest_seconds=calm_seconds / (1.5 * TRAIN_KILLS),
         )
         iteration = torch.load(last, weights_only=True)["iteration"] if last.exists() else 0
         whole = all(json_is_whole(path) for path in wild.rglob("*.json"))
