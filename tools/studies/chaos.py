@@ -85,6 +85,9 @@ def kill_once(
     if not ended_by_itself:
         process.send_signal(sign)
     code = process.wait(timeout=PATIENCE_SECONDS)
+    if ended_by_itself and code != 0:
+        message = f"medssl {' '.join(arguments)} ended by itself with code {code}; run it alone to see why"
+        raise RuntimeError(message)
     seconds = round(time.monotonic() - begin, 2)
     return {
         "signal": sign.name,
