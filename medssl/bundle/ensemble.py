@@ -38,5 +38,5 @@ def assemble_ensemble(members: Sequence[Path], out: Path) -> None:
     network = {"_target_": "medssl.networks.ensemble.EnsembleNet", "networks": definitions}
     write_json(path, {**inference, "network_def": network})
     state = {f"networks.{number}.{name}": each[name] for number, each in enumerate(weights) for name in each}
-    with atomic_path(out / "models" / "model.pt") as temporary:
-        torch.save(state, temporary)
+    with atomic_path(out / "models" / "model.pt") as temporary, temporary.open("wb") as stream:
+        torch.save(state, stream)

@@ -101,6 +101,7 @@ def finetune(request: Request) -> Outcome:
         )
         raise CheckpointError(message)
     _require_bundle_name(request.out)
+    load_config(request.bundle, trust=request.trust)  # the guard looks at what the new description will replace
     manifest = _with_folds(load_manifest(request.manifest), request)
     plan, findings = prepare_bundle(
         request.bundle,

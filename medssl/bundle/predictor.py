@@ -48,6 +48,7 @@ def load_predictor(
         CheckpointError: If the weights are missing, hold more than tensors or do not fit.
     """
     config = load_config(bundle, ("inference",), trust=trust)
+    _require_parts(config)
     parser = _parser(config, bundle)
     chosen = choose_device(device)
     tiles = _tiles(parser.get_parsed_content("inferer"), chosen, batch_size=batch_size, overlap=overlap)
@@ -124,6 +125,15 @@ def load_weights(network: nn.Module, path: Path) -> None:
     except RuntimeError as error:
         text = f"{path.name}: expected the tensors of network_def, found others. {error}"
         raise CheckpointError(text, fix="Use the weights of this architecture.", code="weights-do-not-fit") from error
+
+
+def _require_parts(config: BundleConfig) -> None:
+    missing = [
+        key for key in ("network_def", "preprocessing", "inferer", "postprocessing") if key not in config.content
+    ]
+    if missing:
+        message = f"inference.json: expected what segmenting needs, found no {', '.join(missing)}. Complete the bundle."
+        raise ConfigError(message)
 
 
 def _parser(config: BundleConfig, bundle: Path) -> Any:

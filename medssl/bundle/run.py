@@ -14,7 +14,7 @@ from typing import Any
 
 from medssl.bundle.resolve import load_config, own_errors, resolved_json, workflow_of
 from medssl.core.errors import ConfigError
-from medssl.core.files import sha256_file, sweep_leftovers, write_json
+from medssl.core.files import atomic_folder, sha256_file, sweep_leftovers, write_json
 from medssl.core.provenance import provenance
 from medssl.data.manifest import load_manifest
 from medssl.training.distributed import is_launched, is_main_process, process_count, wait_for_all
@@ -36,7 +36,7 @@ _FREE_TO_CHANGE = {
 
 
 def copy_bundle(bundle: Path, out: Path) -> None:
-    """Copy a bundle's configuration, documents and licence to `out`, without weights and results.
+    """Copy a bundle's configuration, documents and licence to `out`, without weights and results, whole or not at all.
 
     Args:
         bundle: Source bundle.
@@ -48,13 +48,14 @@ def copy_bundle(bundle: Path, out: Path) -> None:
     if out.exists() and any(out.iterdir()):
         message = f"{out}: expected an empty or new folder, found files. Choose another --out."
         raise ConfigError(message)
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("configs", "docs"):
-        if (bundle / name).is_dir():
-            shutil.copytree(bundle / name, out / name, dirs_exist_ok=True)
-    for path in bundle.glob("LICENSE*"):
-        shutil.copy2(path, out / path.name)
-    (out / "models").mkdir(exist_ok=True)
+    wanted = [path for name in ("configs", "docs") for path in sorted((bundle / name).rglob("*"))]
+    with atomic_folder(out) as folder:
+        (folder / "models").mkdir()
+        for path in [*wanted, *bundle.glob("LICENSE*")]:
+            if path.is_file():
+                copy = folder / path.relative_to(bundle)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, copy)
 
 
 def train(

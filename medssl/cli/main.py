@@ -25,6 +25,7 @@ from medssl.cli import (
 from medssl.cli.progress import show_progress
 from medssl.core import exit_codes
 from medssl.core.errors import MedsslError
+from medssl.core.files import disk_full
 
 app = typer.Typer(
     name="medssl",
@@ -72,6 +73,12 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, standalone_mode=False)
     except MedsslError as error:
         typer.echo(f"error: {error}", err=True)
+        return exit_codes.USAGE
+    except OSError as error:
+        full = disk_full(error, f"medssl {arguments[0]}")
+        if full is None:
+            raise
+        typer.echo(f"error: {full}", err=True)
         return exit_codes.USAGE
     except typer.TyperException as error:
         # TyperException is the public base; only the usage errors below it show themselves, with usage and hint

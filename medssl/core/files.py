@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medssl.core.errors import ManifestError
+from medssl.core.errors import ManifestError, ResourceError
 
 _TEMPORARY_PREFIX = ".tmp-"
+
+# No room on the disk, none in the user's quota, or a file longer than the process may write
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
@@ -28,17 +34,81 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     Yields:
         The path to write to.
+
+    Raises:
+        ResourceError: If the disk or the user's quota is full.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
+    temporary = _beside(target)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _sync(temporary)
         temporary.replace(target)
         _sync(target.parent)
+    except OSError as error:
+        full = disk_full(error, target.name)
+        if full is None:
+            raise
+        raise full from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a new folder beside `target`; rename it to `target` when the block ends well, remove it otherwise.
+
+    Args:
+        target: Final folder; may exist if it is empty.
+
+    Yields:
+        The folder to fill.
+
+    Raises:
+        ResourceError: If the disk or the user's quota is full.
+    """
+    target = Path(target)
+    temporary = _beside(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in target.parent.glob(f"{_TEMPORARY_PREFIX}*-{glob.escape(_end_of(target))}"):
+            if leftover.is_dir() and not _writer_lives(leftover):
+                shutil.rmtree(leftover)
+        temporary.mkdir()
+        yield temporary
+        if target.is_dir():
+            target.rmdir()
+        temporary.replace(target)
+    except OSError as error:
+        full = disk_full(error, target.name)
+        if full is None:
+            raise
+        raise full from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def disk_full(error: BaseException, name: str) -> ResourceError | None:
+    """Return what to tell the user if `error` says that there is no room left to write, or else None.
+
+    Args:
+        error: What a writer raised.
+        name: What was being written.
+    """
+    if not isinstance(error, OSError) or error.errno not in _FULL:
+        return None
+    text = f"{name}: expected room to write it, found a full disk or quota ({error.strerror}). It was not written."
+    return ResourceError(text, fix="Free some space; the same command then goes on.", code="disk-full")
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{_end_of(target)}")
+
+
+def _end_of(target: Path) -> str:
+    """Return the end of the name, which holds every suffix: the temporary name must not become too long."""
+    return target.name[-40:]
 
 
 def _sync(path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from monai.data import CacheDataset
 
-from medssl.core.errors import ConfigError, ImageError
+from medssl.core.errors import ConfigError, ImageError, MedsslError
 from medssl.core.seeding import derive_seed
 from medssl.data.manifest import Case, Manifest, load_manifest, resolve_image, resolve_label
+from medssl.data.volumes import read_header
 
 CaseDict = dict[str, Any]
 
@@ -132,17 +135,33 @@ class SeededCacheDataset(CacheDataset):
         return super().__getitem__(key.item)
 
     def _load_cache_item(self, idx: int) -> Any:
-        try:
+        with _case_named(self.data[idx]):
+            _require_volumes(self.data[idx])
             return super()._load_cache_item(idx)
-        except Exception as error:
-            # MONAI reports the transform that failed; a person needs the case
-            raise _unreadable(self.data[idx], error) from error
+
+    def _transform(self, index: int) -> Any:
+        if index < self.cache_num:
+            return super()._transform(index)
+        with _case_named(self.data[index]):
+            _require_volumes(self.data[index])
+            return super()._transform(index)
 
 
-def _unreadable(entry: CaseDict, error: Exception) -> ImageError:
-    case = entry.get("case_id", "?")
-    reason = error.__cause__ or error
-    return ImageError(
-        f"case {case}: expected a readable image and label, found: {reason}. "
-        "Run medssl check on the manifest; repair the case or take it out."
-    )
+def _require_volumes(entry: CaseDict) -> None:
+    """Look at the headers first: MONAI's readers wait for ever on a pipe and believe any size."""
+    for key in ("image", "label"):
+        value = entry.get(key, ())
+        for path in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
+            read_header(Path(path))
+
+
+@contextmanager
+def _case_named(entry: CaseDict) -> Iterator[None]:
+    """Name the case where MONAI would report the transform that failed."""
+    try:
+        yield
+    except Exception as error:
+        reason = error.text if isinstance(error, MedsslError) else error.__cause__ or error
+        text = f"case {entry.get('case_id', '?')}: expected a readable image and label, found: {reason}"
+        fix = "Run medssl check on the manifest; repair the case or take it out."
+        raise ImageError(text, fix=fix, code=error.code if isinstance(error, MedsslError) else None) from error

@@ -21,6 +21,9 @@ from medssl.core.suggest import did_you_mean
 Part = Literal["training", "unlabeled", "validation", "test"]
 PARTS: tuple[Part, ...] = ("training", "unlabeled", "validation", "test")
 
+# File systems allow 255 bytes, of which outputs need some for "_probabilities.nii.gz"
+_LONGEST_ID = 200
+
 
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
@@ -61,6 +64,9 @@ class Case(_Strict):
     def _id_is_a_file_name(cls, value: str) -> str:
         if value in {".", ".."} or value.startswith("."):
             message = f"id {value!r} cannot name a file; ids must not begin with a dot"
+            raise ValueError(message)
+        if len(value.encode()) > _LONGEST_ID:
+            message = f"an id of {len(value.encode())} bytes cannot name a file; expected at most {_LONGEST_ID}"
             raise ValueError(message)
         return value
 
@@ -165,7 +171,7 @@ def load_manifest(path: Path) -> Manifest:
     except FileNotFoundError as error:
         message = f"{path}: no such manifest. Make one with: medssl import FOLDER --out {path}"
         raise ManifestError(message) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # also a number of 5000 digits, or 100,000 brackets
         message = f"{path}: expected a manifest in JSON, found something unreadable ({error}). Check the file."
         raise ManifestError(message) from error
     if not isinstance(content, dict):

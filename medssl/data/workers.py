@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +22,9 @@ _Result = TypeVar("_Result")
 
 # A process takes about two seconds to start, in which one process decompresses and looks at this much.
 _BYTES_FOR_A_WORKER = 32 * 2**20
+
+# A CT of 512 x 512 x 1000 is read and looked at in about 20 s
+STALL_SECONDS = 900.0
 
 
 def default_workers(files: Iterable[Path]) -> int:
@@ -39,9 +46,9 @@ def _size(path: Path) -> int:
 
 
 def map_isolated(
-    function: Callable[[_Item], _Result], items: Sequence[_Item], *, workers: int
+    function: Callable[[_Item], _Result], items: Sequence[_Item], *, workers: int, stall_seconds: float = STALL_SECONDS
 ) -> list[_Result | Exception]:
-    """Apply `function` to each item; a failure, even the death of a process, stays with its item.
+    """Apply `function` to each item; a failure, even one that hangs or kills its process, stays with its item.
 
     Processes are spawned, so function and items must be picklable and the result does not depend on the
     number of workers. When a process dies, the items it may have died of are run again, each alone.
@@ -50,18 +57,23 @@ def map_isolated(
         function: Function of a module.
         items: What it is applied to.
         workers: Number of processes; 0 runs everything in this one, which then dies with a fatal item.
+        stall_seconds: An item that takes longer is given up.
 
     Returns:
-        For each item, in order, the result or the exception. A death is a `ResourceError` ("worker-died").
+        For each item, in order, the result or the exception. A death is a `ResourceError` ("worker-died"), and so is
+        an item that was given up ("stalled").
     """
     if workers < 1:
-        return [_attempt(function, item) for item in items]
+        return [_watched(function, item, stall_seconds) for item in items]
     outcomes: dict[int, _Result | Exception] = {}
     waiting = deque(range(len(items)))
     while waiting:
-        for suspect in _run_pool(function, items, waiting=waiting, outcomes=outcomes, workers=workers):
-            if _run_pool(function, items, waiting=deque([suspect]), outcomes=outcomes, workers=1):
-                outcomes[suspect] = _death()
+        guarded = partial(_guarded, function, stall_seconds)
+        for suspect in _run_pool(guarded, items, waiting=waiting, outcomes=outcomes, workers=workers):
+            begin = time.monotonic()
+            if _run_pool(guarded, items, waiting=deque([suspect]), outcomes=outcomes, workers=1):
+                hung = time.monotonic() - begin >= stall_seconds
+                outcomes[suspect] = _stalled(stall_seconds) if hung else _death()
     return [outcomes[index] for index in range(len(items))]
 
 
@@ -72,8 +84,33 @@ def _attempt(function: Callable[[_Item], _Result], item: _Item) -> _Result | Exc
         return error
 
 
+def _guarded(function: Callable[[_Item], _Result], stall_seconds: float, item: _Item) -> _Result | Exception:
+    """Attempt an item in a process that ends itself if this takes too long, wherever in C or Python it hangs."""
+    with Path(os.devnull).open("w") as nowhere:
+        faulthandler.dump_traceback_later(stall_seconds, exit=True, file=nowhere)
+        try:
+            return _attempt(function, item)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _watched(function: Callable[[_Item], _Result], item: _Item, stall_seconds: float) -> _Result | Exception:
+    """Attempt an item in a thread of this process; one that hangs is left behind."""
+    future: Future[_Result | Exception] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(_attempt(function, item))
+        except BaseException as error:  # such as an exit: for the caller's thread to raise
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="item", daemon=True).start()
+    wait([future], timeout=stall_seconds)
+    return future.result() if future.done() else _stalled(stall_seconds)
+
+
 def _run_pool(
-    function: Callable[[_Item], _Result],
+    function: Callable[[_Item], _Result | Exception],
     items: Sequence[_Item],
     *,
     waiting: deque[int],
@@ -88,7 +125,7 @@ def _run_pool(
             while waiting and len(running) < 2 * workers:
                 index = waiting.popleft()
                 try:
-                    running[pool.submit(_attempt, function, items[index])] = index
+                    running[pool.submit(function, items[index])] = index
                 except BrokenProcessPool:
                     return [*_under_way(running, outcomes), index]
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -114,6 +151,11 @@ def _outcome(future: Future[_Result | Exception]) -> _Result | Exception:
     error = future.exception()
     # A result that cannot be pickled arrives as an exception of the future
     return future.result() if error is None else RuntimeError(str(error))
+
+
+def _stalled(seconds: float) -> ResourceError:
+    text = f"expected an end within {seconds:g} s, found none: the disk or network drive may hang."
+    return ResourceError(text, fix="Look at the drive and at this file alone, or leave the case out.", code="stalled")
 
 
 def _death() -> ResourceError:

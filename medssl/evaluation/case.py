@@ -95,13 +95,6 @@ def failed_case(job: CaseJob, finding: Finding) -> CaseResult:
     return CaseResult(id=job.id, group=job.group, findings=(finding,))
 
 
-def worker_died(job: CaseJob) -> CaseResult:
-    """Return the result of a case that killed its worker process, even alone."""
-    text = "the worker process ended without an answer, most often because memory ran out."
-    fix = "Score the case again with --workers 1 on a machine with more free memory."
-    return failed_case(job, Finding(code="worker-died", severity="error", case=job.id, text=text, fix=fix))
-
-
 def _score(job: CaseJob) -> CaseResult:
     reference, grid = _read_labels(job.reference, "reference")
     prediction, predicted_grid = _read_labels(job.prediction, "prediction")

@@ -66,7 +66,7 @@ def open_predictions(folder: Path) -> PredictionFolder:
             cases={case["id"]: case for case in content["cases"]},
             bundle=content.get("bundle"),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         message = (
             f"{path}: expected the run.json of medssl infer with labels and cases, found something else "
             f"({type(error).__name__}: {error}). Write the predictions again, or remove the file to go by the "

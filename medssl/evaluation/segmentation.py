@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 
 from medssl.core.errors import ConfigError, MedsslError
-from medssl.core.findings import Finding
+from medssl.core.findings import Finding, finding_from
 from medssl.data.manifest import PARTS, Case, Manifest, Part, resolve_label
 from medssl.data.volumes import Header, read_header
-from medssl.evaluation.case import CaseJob, CaseResult, failed_case, score_case, worker_died
-from medssl.evaluation.pool import map_processes
+from medssl.data.workers import map_isolated
+from medssl.evaluation.case import CaseJob, CaseResult, failed_case, score_case
 from medssl.evaluation.predictions import PredictionFolder, match_labels, open_predictions
 from medssl.evaluation.summary import Evaluation, ordinal_groups
 from medssl.metrics import score_structures, surfel_areas
@@ -149,8 +149,11 @@ def _score_all(jobs: Sequence[CaseJob], folder: PredictionFolder, *, workers: in
     """Score all jobs but those that run.json gives up; what lies there for them is from an earlier run."""
     given_up = {job.id: reason for job in jobs if (reason := folder.failure(job.id)) is not None}
     promising = [job for job in jobs if job.id not in given_up]
-    scored = map_processes(score_case, promising, workers=min(workers, len(promising)), on_death=worker_died)
-    by_id = {case.id: case for case in scored}
+    outcomes = map_isolated(score_case, promising, workers=workers if workers > 1 else 0)
+    by_id = {
+        job.id: failed_case(job, finding_from(outcome, case=job.id)) if isinstance(outcome, Exception) else outcome
+        for job, outcome in zip(promising, outcomes, strict=True)
+    }
     return [by_id.get(job.id) or _prediction_failed(job, given_up[job.id]) for job in jobs]
 
 

@@ -95,7 +95,7 @@ def _earlier_cases(folder: Path, header: Mapping[str, Any]) -> dict[str, dict[st
         if any(content[key] != header[key] for key in ("bundle", "settings")):
             return {}
         cases = list(content["cases"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return {}  # no record, or none of ours: everything is done again
     cases += _journal_cases(folder / _JOURNAL)
     return {case["id"]: case for case in cases if _is_case(case)}
@@ -116,4 +116,12 @@ def _journal_cases(path: Path) -> list[Any]:
 
 
 def _is_case(case: Any) -> bool:
-    return isinstance(case, dict) and {"id", "state", "input_sha256", "output", "output_sha256"} <= case.keys()
+    """Tell whether an entry is one of ours, and names files of this folder only."""
+    if not isinstance(case, dict) or not {"id", "state", "input_sha256", "output", "output_sha256"} <= case.keys():
+        return False
+    more = case.get("more_outputs", {})
+    return isinstance(more, dict) and all(_is_file_name(name) for name in (case["id"], case["output"] or "-", *more))
+
+
+def _is_file_name(name: Any) -> bool:
+    return isinstance(name, str) and name not in {"", ".", ".."} and not {"/", "\\"} & set(name)

@@ -8,14 +8,12 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import SimpleITK
 from nibabel.affines import voxel_sizes
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
-from medssl.core.errors import GeometryError, ImageError
+from medssl.core.errors import GeometryError
+from medssl.data import volumes
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TOLERANCE_MM = 0.01
 
 
@@ -46,39 +44,23 @@ def read_header(path: Path) -> Header:
     """Read the size and spacing of a volume without its voxels.
 
     Raises:
-        ImageError: If the file cannot be read.
+        MedsslError: If it is no volume that `medssl.data.volumes` reads.
     """
-    try:
-        if _is_nifti(path):
-            header = nib.load(path).header
-            return Header(tuple(header.get_data_shape()[:3]), tuple(float(zoom) for zoom in header.get_zooms()[:3]))
-        reader = SimpleITK.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        return Header(tuple(reader.GetSize()[:3]), tuple(reader.GetSpacing()[:3]))
-    except _READ_ERRORS as error:
-        raise _unreadable(path, error) from error
+    header = volumes.read_header(path)
+    return Header(header.shape, header.spacing_mm)
 
 
 def read_volume(path: Path) -> Volume:
     """Read a volume and turn its axes to the patient's (nearest axes; oblique volumes are not resampled).
 
     Raises:
-        ImageError: If the file cannot be read or holds no volume.
+        MedsslError: If it is no volume that `medssl.data.volumes` reads, or does not fit into memory.
     """
-    try:
-        image = nib.load(path) if _is_nifti(path) else _through_itk(path)
-        canonical = nib.as_closest_canonical(image)
-        values = np.asanyarray(canonical.dataobj)
-    except _READ_ERRORS as error:
-        raise _unreadable(path, error) from error
-    while values.ndim > 3:
-        values = values[..., 0]
-    if values.ndim != 3:
-        message = f"{path.name}: expected a volume of three axes, found shape {values.shape}."
-        raise ImageError(message)
+    read = volumes.read_volume(path, finite=False)
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(read.voxels, read.header.affine, dtype=read.voxels.dtype))
     spacing = voxel_sizes(canonical.affine)
-    return Volume(values, (float(spacing[0]), float(spacing[1]), float(spacing[2])), canonical.affine)
+    spacing_mm = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
+    return Volume(np.asanyarray(canonical.dataobj), spacing_mm, canonical.affine)
 
 
 def require_same_grid(image: Volume, other: Volume, *, name: str) -> None:
@@ -93,24 +75,3 @@ def require_same_grid(image: Volume, other: Volume, *, name: str) -> None:
             f"position, found {other.values.shape}. It is not drawn; run medssl check."
         )
         raise GeometryError(message)
-
-
-_READ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, ImageFileError)
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.endswith((".nii", ".nii.gz"))
-
-
-def _through_itk(path: Path) -> Any:
-    image = SimpleITK.ReadImage(str(path))
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    values = np.transpose(SimpleITK.GetArrayFromImage(image), (2, 1, 0))
-    return nib.Nifti1Image(values, _LPS_TO_RAS @ affine, dtype=values.dtype)
-
-
-def _unreadable(path: Path, error: Exception) -> ImageError:
-    found = "no such file" if isinstance(error, FileNotFoundError) else type(error).__name__
-    return ImageError(f"{path.name}: expected a readable volume, found {found}. Check the file and --data-root.")

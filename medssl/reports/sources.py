@@ -205,7 +205,7 @@ def _add_file(sources: Sources, path: Path, data_root: Path | None) -> None:
 def _read_json(sources: Sources, path: Path) -> Json:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         message = f"{path}: expected JSON, found something unreadable ({error}). Write it again or leave it out."
         raise ConfigError(message) from error
     if not isinstance(content, dict):

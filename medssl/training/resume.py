@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import signal
 import threading
 import time
@@ -32,6 +31,7 @@ from medssl.training.optimization import Optimization
 
 _logger = logging.getLogger("medssl.training")
 _FORMAT = 2
+_KEYS = frozenset({"iteration", "epoch_length", "settings", "processes", "random", "parts"})
 
 
 class ResumeHandler:
@@ -91,7 +91,7 @@ class ResumeHandler:
             self._previous_signal_handler = signal.signal(signal.SIGTERM, self._ask_to_stop)
         self._saved_at = time.monotonic()
         # All follow what the main process sees, or some would wait for ever in the middle of a run
-        if self._agreement.any(is_main_process() and self.resume and self.path.is_file())[0]:
+        if self._agreement.any(is_main_process() and self.resume and self.path.exists())[0]:
             self.load(engine)
 
     def _ask_to_stop(self, signal_number: int, frame: FrameType | None) -> None:
@@ -149,8 +149,9 @@ class ResumeHandler:
             "random": random,
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
         }
-        with atomic_path(self.path) as temporary:
-            torch.save(state, temporary)
+        # Given a path instead of a stream, torch would not say that the disk is full
+        with atomic_path(self.path) as temporary, temporary.open("wb") as stream:
+            torch.save(state, stream)
 
     def load(self, engine: Engine) -> None:
         """Continue from the file.
@@ -187,10 +188,10 @@ class ResumeHandler:
 def _read(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch raises whatever its unpickler meets
         message = f"{path}: expected a resume file of medssl, found something unreadable ({type(error).__name__})."
         raise CheckpointError(message + " Remove it to start over.") from error
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+    if not isinstance(state, dict) or state.get("format") != _FORMAT or not state.keys() >= _KEYS:
         message = f"{path}: expected a resume file of format {_FORMAT}. Remove it to start over."
         raise CheckpointError(message)
     return state

@@ -101,5 +101,6 @@ def save_weights(path: Path, network: nn.Module) -> None:
     """Write a network's state dict as tensors on the CPU, whole or not at all."""
     weights = undistributed(network).state_dict()
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    with atomic_path(Path(path)) as temporary:
-        torch.save(state, temporary)
+    # Given a path, torch would write the temporary name into the file, which would then differ from run to run
+    with atomic_path(Path(path)) as temporary, temporary.open("wb") as stream:
+        torch.save(state, stream)

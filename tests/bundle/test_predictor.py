@@ -83,3 +83,12 @@ def test_options_out_of_range_are_refused(bundle, options):
 def test_a_device_is_the_same_by_any_name():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type in ("cpu", "cuda")
+
+
+def test_a_configuration_without_an_inferer_is_refused(bundle):
+    path = bundle / "configs" / "inference.json"
+    content = json.loads(path.read_text())
+    del content["inferer"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="found no inferer"):
+        load_predictor(bundle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from phantoms import write_phantoms
 from processes import in_processes
 
 from medssl.bundle.run import copy_bundle, train
-from medssl.core.errors import ConfigError
+from medssl.core.errors import ConfigError, TrustError
 
 _QUICK = {"epochs": 2, "iterations_per_epoch": 3, "amp": False, "num_workers": 0, "val_interval": 2}
 _QUICK |= {"network_def#channels": [4, 8], "network_def#strides": [2], "network_def#num_res_units": 0}
@@ -147,3 +148,23 @@ def test_an_evaluation_by_processes_writes_the_table_of_one(
     for name in names:
         assert (tmp_path / "two" / name).read_text() == (tmp_path / "one" / name).read_text()
     assert len((tmp_path / "two" / names[1]).read_text().splitlines()) == 1 + cases
+
+
+def test_a_copy_that_is_cut_off_leaves_no_run_folder(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copy2", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        copy_bundle(source, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_that_would_run_code_is_not_even_copied(source: Path, manifest: Path, tmp_path: Path) -> None:
+    shutil.copytree(source, tmp_path / "hostile")
+    (tmp_path / "hostile" / "itk.py").write_text("")
+    with pytest.raises(TrustError, match=r"itk\.py"):
+        train(tmp_path / "hostile", manifest=manifest, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,9 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medssl.core.errors import ManifestError
+from medssl.core.errors import ManifestError, ResourceError
 from medssl.core.files import (
+    atomic_folder,
     atomic_path,
+    disk_full,
     inside_root,
     sha256_file,
     sha256_json,
@@ -47,6 +50,45 @@ def test_json_with_nan_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"dice": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
+    write_text(tmp_path / ("ü" * 124 + ".nii.gz"), "x")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_named_and_the_old_file_kept(tmp_path: Path, number: int) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(ResourceError, match=r"a\.txt: expected room"), atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise OSError(number, os.strerror(number))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_other_failures_of_writing_are_not_called_a_full_disk(tmp_path: Path) -> None:
+    assert disk_full(PermissionError(errno.EACCES, "no"), "a.txt") is None
+    with pytest.raises(PermissionError), atomic_path(tmp_path / "a.txt"):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "new") as folder:
+        (folder / "half").write_text("x")
+        raise RuntimeError
+    assert not list((tmp_path / "new").iterdir())
+    with atomic_folder(tmp_path / "new") as folder:
+        (folder / "a").write_text("x")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["new", "new/a"]
+
+
+def test_what_a_killed_process_left_of_a_folder_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-999999999-abcd-new").mkdir()
+    (tmp_path / f".tmp-{os.getpid()}-abcd-new").mkdir()
+    with atomic_folder(tmp_path / "new"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"new", f".tmp-{os.getpid()}-abcd-new"}
 
 
 _KILLED_WRITER = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,12 @@ def test_an_unreadable_image_is_reported_with_its_case(tmp_path: Path) -> None:
     data = [{"image": str(tmp_path / "broken.nii.gz"), "case_id": "case7"}]
     with pytest.raises(ImageError, match="case case7"):
         SeededCacheDataset(data, Compose([LoadImaged("image")]), num_workers=0)
+
+
+@pytest.mark.parametrize("cache_rate", [0.0, 1.0])
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path, cache_rate: float) -> None:
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    data = [{"image": [str(tmp_path / "pipe.nii.gz")], "case_id": "case7"}]
+    with pytest.raises(ImageError, match=r"case case7.*pipe") as error:
+        SeededCacheDataset(data, Compose([LoadImaged("image")]), num_workers=0, cache_rate=cache_rate)[SampleKey(0, 0)]
+    assert error.value.code == "file-kind"

@@ -87,7 +87,7 @@ def test_paths_stay_below_the_root_and_name_their_case(tmp_path: Path) -> None:
     assert resolve_label(tmp_path, case) == tmp_path / "ok.nii"
 
 
-@pytest.mark.parametrize("content", ["", "[1, 2]", "{", "\xff\xfe"])
+@pytest.mark.parametrize("content", ["", "[1, 2]", "{", "\xff\xfe", "[" * 100_000, "9" * 5000])
 def test_files_that_are_no_manifest_are_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "m.json").write_text(content, encoding="latin-1")
     with pytest.raises(ManifestError, match=r"m\.json"):

@@ -1,7 +1,9 @@
 """Processes over cases: order, isolation of failures and of deaths."""
 
+import sys
+
 import pytest
-from faults.worker_functions import die_on_two, double, lambda_from
+from faults.worker_functions import die_on_two, double, lambda_from, sleep_on_two
 
 from medssl.core.errors import ImageError, ResourceError
 from medssl.data import workers
@@ -37,3 +39,14 @@ def test_small_data_sets_need_no_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "_BYTES_FOR_A_WORKER", 10)
     monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     assert default_workers([tmp_path / "small"]) == 3
+
+
+def test_an_item_that_hangs_is_given_up_in_this_process_too():
+    outcomes = map_isolated(sleep_on_two, [1, 2, 3], workers=0, stall_seconds=0.2)
+    assert (outcomes[0], outcomes[2]) == (1, 3)
+    assert outcomes[1].code == "stalled"
+
+
+def test_an_exit_asked_for_by_an_item_is_not_swallowed():
+    with pytest.raises(SystemExit):
+        map_isolated(sys.exit, [1], workers=0)

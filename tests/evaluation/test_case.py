@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from medssl.core.files import sha256_file
-from medssl.evaluation.case import CaseJob, score_case, worker_died
+from medssl.evaluation.case import CaseJob, score_case
 
 AFFINE = np.array([[0.0, -1.5, 0.0, 40.0], [2.0, 0.0, 0.0, -30.0], [0.0, 0.0, 3.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
 
@@ -130,20 +130,6 @@ def test_a_label_map_other_than_run_json_states_is_a_warning_and_scored(score, t
 def test_a_defect_in_one_case_is_a_finding(score):
     result = score(cube((4, 4, 4)), cube((4, 4, 4)), classes=None)
     assert (codes(result), result.findings[0].severity) == (["unexpected"], "error")
-
-
-def test_a_case_that_kills_its_worker_is_a_finding(tmp_path):
-    job = CaseJob(
-        id="a",
-        group="g001",
-        reference=tmp_path,
-        prediction=tmp_path,
-        classes={},
-        reference_values=frozenset(),
-        prediction_values=frozenset(),
-        tolerance_mm=1.0,
-    )
-    assert codes(worker_died(job)) == ["worker-died"]
 
 
 def test_the_mean_of_a_case_ignores_undefined_classes(score):

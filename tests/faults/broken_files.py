@@ -7,7 +7,8 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -78,6 +79,33 @@ def _write_nan(path: Path) -> None:
     voxels = np.random.default_rng(0).random((12, 10, 8)).astype(np.float32)
     voxels[3, 3, 3] = np.nan
     nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
+
+
+@contextmanager
+def ordinary_user(folder: Path) -> Iterator[None]:
+    """Give up root's rights for a while: root reads files of mode 000.
+
+    What is run meanwhile must be imported before: the other user may not read the installation.
+
+    Args:
+        folder: Everything in it may be read and written meanwhile.
+
+    Raises:
+        PermissionError: If root's rights cannot be given up here.
+    """
+    if os.geteuid() != 0:
+        yield
+        return
+    for parent in (folder, *folder.parents):
+        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    for inner in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        inner.chmod(0o777)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def run_without_root(source: str, *, folder: Path) -> str:

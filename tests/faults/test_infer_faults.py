@@ -2,11 +2,9 @@
 
 import json
 import os
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from faults.broken_files import make_broken_files, write_good_file
+from faults.broken_files import make_broken_files, ordinary_user, write_good_file
 from inference.tiny_bundle import make_tiny_bundle
 
 from medssl.cli.main import run
@@ -38,26 +36,6 @@ def mixed(tmp_path):
     return folder
 
 
-@contextmanager
-def _ordinary_user(folder):
-    """Give up root's rights for a while: root reads files of mode 000."""
-    if os.geteuid() != 0:
-        yield
-        return
-    for parent in (folder, *folder.parents):
-        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(parent.stat().st_mode | 0o055)
-    folder.chmod(0o777)
-    try:
-        os.seteuid(65534)
-    except PermissionError:
-        pytest.skip("cannot give up root's rights here")
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="file modes are those of POSIX")
 @pytest.mark.timeout(120)
 def test_twelve_broken_files_among_twenty_good_ones(mixed, tmp_path):
@@ -66,7 +44,7 @@ def test_twelve_broken_files_among_twenty_good_ones(mixed, tmp_path):
     # A first run imports everything, which the other user may not be allowed to.
     run([*command, str(mixed / "good00.nii.gz"), "--out", str(tmp_path / "first")])
     before = peak_memory()
-    with _ordinary_user(tmp_path):
+    with ordinary_user(tmp_path):
         assert run([*command, str(mixed), "--out", str(tmp_path / "out")]) == exit_codes.SOME_FAILED
     cases = json.loads((tmp_path / "out" / "run.json").read_text())["cases"]
     assert {case["id"]: case["finding"]["code"] for case in cases if case["finding"]} == CODES

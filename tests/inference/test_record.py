@@ -78,3 +78,9 @@ def test_other_weights_or_settings_make_every_case_new(tmp_path, case, changed):
     first.add(case)
     first.close()
     assert RunRecord(tmp_path, HEADER | changed).finished_case("a", "i") is None
+
+
+@pytest.mark.parametrize("change", [{"output": "../a.nii.gz"}, {"more_outputs": {"/etc/passwd": "x"}}, {"id": 3}])
+def test_an_entry_that_names_files_elsewhere_is_none_of_ours(tmp_path, case, change):
+    (tmp_path / "run.json").write_text(json.dumps(HEADER | {"cases": [case | change]}))
+    assert RunRecord(tmp_path, HEADER).finished_case("a", "i") is None

@@ -9,6 +9,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from medssl.training import BestRecord, BestWeights, LastWeights
+from medssl.training.selection import save_weights
 
 
 def _validator(*metrics: float) -> Engine:
@@ -70,3 +71,10 @@ def test_the_last_weights_are_saved_only_where_they_are_wanted_or_nothing_was_va
     assert _finish(tmp_path, BestRecord(), enabled=False)
     (tmp_path / "m.pt").unlink()
     assert _finish(tmp_path, validated, enabled=True)
+
+
+def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
+    network = nn.Linear(2, 3)
+    for name in ("a.pt", "b.pt"):
+        save_weights(tmp_path / name, network)
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
