@@ -67,6 +67,12 @@ def test_the_bound_of_two_classes_is_the_published_one() -> None:
     assert certain_voxels(almost, progress=1.0).all()
 
 
+def test_the_bound_grows_with_the_number_of_classes() -> None:
+    four = torch.tensor([0.7, 0.3, 0.0, 0.0]).view(1, 4, 1, 1, 1)  # entropy 0.611, bound 0.75 ln 4 = 1.04
+    assert certain_voxels(four, progress=0.0).all()
+    assert not certain_voxels(four[:, :2], progress=0.0).any()  # of two classes: 0.52
+
+
 def test_cross_supervision_sends_no_gradient_to_the_other_network() -> None:
     logits = torch.randn(2, 3, 2, 3, 4, requires_grad=True)
     other = torch.randn(2, 3, 2, 3, 4, requires_grad=True)
