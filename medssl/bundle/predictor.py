@@ -19,6 +19,7 @@ from medssl.core.files import sha256_file, sha256_json
 from medssl.inference.predictor import BundleFacts, Predictor
 from medssl.inference.settings import output_rule, preprocessing_steps, tile_settings
 from medssl.inference.tiles import TileSettings
+from medssl.networks.uncertainty_net import MAPS, UncertaintyNet
 
 _MOST_LANES = 8
 
@@ -30,6 +31,7 @@ def load_predictor(
     batch_size: int | None = None,
     overlap: float | None = None,
     workers: int | None = None,
+    uncertainty: bool = False,
     trust: bool = False,
 ) -> Predictor:
     """Build what `configs/inference.json` describes and load its weights.
@@ -40,10 +42,12 @@ def load_predictor(
         batch_size: Tiles at once; by default the bundle's on a GPU and 1 on a CPU, where lanes do better than batches.
         overlap: Share that neighbouring tiles share; by default the bundle's.
         workers: Tiles computed side by side on a CPU; by default one for each core, at most 8.
+        uncertainty: Also make the maps of `UncertaintyNet`, with 10 stochastic passes.
         trust: Run code that bundles do not need.
 
     Raises:
-        ConfigError: If the configuration cannot be read or asks for what the runner does not know.
+        ConfigError: If the configuration cannot be read or asks for what the runner does not know, or the network
+            has no uncertainty to tell.
         TrustError: If the bundle would run code and `trust` is not given.
         CheckpointError: If the weights are missing, hold more than tensors or do not fit.
     """
@@ -57,6 +61,8 @@ def load_predictor(
     weights = _weights_path(parser, bundle)
     network = parser.get_parsed_content("network_def")
     load_weights(network, weights)
+    if uncertainty:
+        network = UncertaintyNet(network)
     metadata = config.content.get(META, {})
     return Predictor(
         network=network,
@@ -72,7 +78,9 @@ def load_predictor(
         ),
         device=chosen,
         amp_dtype=_amp_dtype(parser, chosen),
-        lanes=_lanes(chosen, workers),
+        # Masks are put into the network for a pass, which two lanes at once would mix up
+        lanes=1 if uncertainty else _lanes(chosen, workers),
+        maps=MAPS if uncertainty else (),
     )
 
 

@@ -14,6 +14,8 @@ import typer
 
 from medssl.core import exit_codes
 
+_SHOWN_UNCERTAIN = 5
+
 
 def infer(
     bundle: Annotated[str, typer.Argument(help="Bundle folder, or the name of a shipped bundle.")],
@@ -28,6 +30,9 @@ def infer(
     batch_size: Annotated[int | None, typer.Option(help="Tiles at once; default: the bundle's, 1 on a CPU.")] = None,
     overlap: Annotated[float | None, typer.Option(help="Share that neighbouring tiles share.")] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write all probabilities.")] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Also write maps of disagreement and variance, and one number a case.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Compute finished cases again.")] = False,
     workers: Annotated[int | None, typer.Option(help="Tiles side by side on a CPU; default: one a core.")] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds after which a case that hangs is given up.")] = 3600.0,
@@ -47,10 +52,11 @@ def infer(
     if not cases:
         typer.echo("error: the inputs hold no case. Check --part and the manifest.", err=True)
         return exit_codes.NOTHING_DONE
+    tiling: dict[str, Any] = {"device": device, "batch_size": batch_size, "overlap": overlap}
     with (
         _stop_on_sigterm(),
         load_predictor(
-            find_bundle(bundle), device=device, batch_size=batch_size, overlap=overlap, workers=workers, trust=trust
+            find_bundle(bundle), **tiling, workers=workers, uncertainty=uncertainty, trust=trust
         ) as predictor,
         _case_lines(len(cases)) as show,
     ):
@@ -72,6 +78,9 @@ def infer(
 def _summarise(records: list[dict[str, Any]], out: Path) -> None:
     counts = {state: sum(record["state"] == state for record in records) for state in ("done", "skipped", "failed")}
     typer.echo(", ".join(f"{count} {state}" for state, count in counts.items()) + f": {out / 'run.json'}")
+    uncertain = [record for record in records if record.get("uncertainty")]
+    for record in sorted(uncertain, key=lambda record: -record["uncertainty"]["disagreement"])[:_SHOWN_UNCERTAIN]:
+        typer.echo(f"  look at {record['id']}: disagreement {record['uncertainty']['disagreement']:.4f}")
     for record in records:
         if record["finding"]:
             finding = record["finding"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class _Job:
     working: Working | None = None
     probabilities: Any = None
     labels: Any = None
+    maps: dict[str, Any] = field(default_factory=dict)
 
     @property
     def held(self) -> Working:
@@ -138,6 +139,7 @@ class _CaseRunner:
             "estimated_memory_bytes": job.need.peak if job.need else None,
             "finding": None,
         }
+        job.maps = {}
         job.working = job.labels = job.probabilities = None  # a failed case must not keep its volumes
         described["seconds"]["total"] = round(sum(outcome.seconds.values()), 4)
         if outcome.error is not None:
@@ -149,7 +151,7 @@ class _CaseRunner:
         job.input_sha256 = _input_hash(job.case)
         earlier = self._record.finished_case(job.case.id, job.input_sha256) if self._skip_finished else None
         if earlier is not None:
-            kept = ("output", "output_sha256", "more_outputs", "seconds", "estimated_memory_bytes")
+            kept = ("output", "output_sha256", "more_outputs", "uncertainty", "seconds", "estimated_memory_bytes")
             return Finished({"state": "skipped"} | {key: earlier[key] for key in kept if key in earlier})
         job.need = self._predictor.plan(job.case.paths, keep_probabilities=self._probabilities)
         require_memory(job.need)
@@ -164,23 +166,45 @@ class _CaseRunner:
         job.labels = self._predictor.labels(job.held)
         if self._probabilities:
             job.probabilities = self._predictor.probabilities(job.held)
+        job.maps = self._predictor.maps(job.held)
+        job.held.maps = None
         job.held.volume = torch.empty(0)  # scores are no longer needed while the files are written
         return job
 
     def _write(self, job: _Job) -> CaseRecord:
         name = f"{job.case.id}.nii.gz"
-        more = {}
+        extras = {f"{job.case.id}_{map_name}.nii.gz": voxels for map_name, voxels in job.maps.items()}
         if self._probabilities:
-            extra = f"{job.case.id}_probabilities.nii.gz"
-            write_volume(self._out / extra, job.probabilities, grid=job.held.native, place=job.held.place)
-            more = {"more_outputs": {extra: sha256_file(self._out / extra)}}
+            extras[f"{job.case.id}_probabilities.nii.gz"] = job.probabilities
+        for extra, voxels in extras.items():
+            write_volume(self._out / extra, voxels, grid=job.held.native, place=job.held.place)
         write_volume(self._out / name, job.labels, grid=job.held.native, place=job.held.place)
+        written: CaseRecord = {"state": "done", "output": name, "output_sha256": sha256_file(self._out / name)}
+        if extras:
+            written["more_outputs"] = {extra: sha256_file(self._out / extra) for extra in extras}
+        if job.maps:
+            written["uncertainty"] = case_uncertainty(job.labels, job.maps)
         job.working = job.labels = job.probabilities = None
-        return {"state": "done", "output": name, "output_sha256": sha256_file(self._out / name)} | more
+        job.maps = {}
+        return written
+
+
+def case_uncertainty(labels: Any, maps: Mapping[str, Any]) -> dict[str, float]:
+    """Reduce each map of uncertainty to one number for the case: its sum over the number of foreground voxels.
+
+    Uncertainty lives at borders and in what may be missing or false, so its sum is compared with the size of what was
+    found; a case where nothing was found counts as one voxel and so comes first in any list.
+
+    Args:
+        labels: Label map (X, Y, Z), 0 is background.
+        maps: Name to map (X, Y, Z).
+    """
+    foreground = max(1, int((labels > 0).sum()))
+    return {name: round(float(voxels.sum(dtype="float64")) / foreground, 6) for name, voxels in maps.items()}
 
 
 def _held_bytes(job: _Job) -> int:
-    arrays = sum(array.nbytes for array in (job.labels, job.probabilities) if array is not None)
+    arrays = sum(array.nbytes for array in (job.labels, job.probabilities, *job.maps.values()) if array is not None)
     return arrays + (job.working.nbytes if job.working is not None else 0)
 
 
@@ -221,6 +245,7 @@ def _header(predictor: Predictor, *, probabilities: bool, startup_seconds: float
             "blend": tiles.mode,
             "precision": str(predictor.amp_dtype or torch.float32).removeprefix("torch."),
             "probabilities": probabilities,
+            "maps": list(predictor.map_names),
         },
         "device": str(predictor.device),
         "lanes": predictor.lanes,

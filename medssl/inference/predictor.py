@@ -47,17 +47,19 @@ class Working:
         native: Grid of the file.
         steps: Way back to it.
         place: Header fields that place the voxels, for NIfTI files.
+        maps: Further channels (M, X, Y, Z) of the network, such as its uncertainty; None without any.
     """
 
     volume: Tensor
     native: Grid
     steps: tuple[Step, ...]
     place: dict[str, Any] | None
+    maps: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes that the case holds while it waits for the next stage."""
-        return self.volume.numel() * self.volume.element_size()
+        return sum(each.numel() * each.element_size() for each in (self.volume, self.maps) if each is not None)
 
 
 class Predictor:
@@ -74,6 +76,7 @@ class Predictor:
         device: Where the network runs.
         amp_dtype: Type of mixed precision, or None for float32.
         lanes: Threads that run tiles.
+        maps: Names of the channels behind the classes, which are restored as they are and decide nothing.
     """
 
     def __init__(
@@ -87,8 +90,10 @@ class Predictor:
         device: torch.device,
         amp_dtype: torch.dtype | None = None,
         lanes: int = 1,
+        maps: Sequence[str] = (),
     ) -> None:
         self.facts = facts
+        self.map_names = tuple(maps)
         self.device = device
         self.lanes = lanes
         self.tiles = tiles
@@ -137,7 +142,7 @@ class Predictor:
             stored_bytes=max(header.stored_bytes for header in headers),
             working_shape=working,
             channels=len(paths),
-            classes=self.classes,
+            classes=self.classes + len(self.map_names),
             keep_probabilities=keep_probabilities,
         )
 
@@ -173,10 +178,14 @@ class Predictor:
             or self._rule.decision.threshold is not None
             or any(isinstance(step, Resample) for step in case.steps)
         )
-        scores = self._runner(case.volume, normalised=matters)
+        scores = self._runner(case.volume, normalised=matters or bool(self.map_names))
+        maps = None
+        if self.map_names:
+            scores, maps = scores.split([len(scores) - len(self.map_names), len(self.map_names)])
+            maps = maps.cpu()
         if matters:
             scores = self._activate(scores)
-        return Working(volume=scores.cpu(), native=case.native, steps=case.steps, place=case.place)
+        return Working(volume=scores.cpu(), native=case.native, steps=case.steps, place=case.place, maps=maps)
 
     def labels(self, case: Working) -> npt.NDArray[Any]:
         """Restore scores to the native grid and decide; returns the label map (X, Y, Z)."""
@@ -188,6 +197,13 @@ class Predictor:
     def probabilities(self, case: Working) -> npt.NDArray[Any]:
         """Restore probabilities to the native grid: (X, Y, Z, K), float32."""
         return restore_scores(case.volume, steps=case.steps).movedim(0, -1).float().numpy()
+
+    def maps(self, case: Working) -> dict[str, npt.NDArray[Any]]:
+        """Restore the further channels to the native grid: name to (X, Y, Z), float32."""
+        if case.maps is None:
+            return {}
+        restored = restore_scores(case.maps, steps=case.steps).float().numpy()
+        return dict(zip(self.map_names, restored, strict=True))
 
     def _activate(self, scores: Tensor) -> Tensor:
         if self._rule.activation == "softmax":

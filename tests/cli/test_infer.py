@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from faults.broken_files import write_good_file
-from inference.tiny_bundle import make_tiny_bundle
+from inference.tiny_bundle import make_tiny_bundle, tiny_views
 
 from medssl.cli.main import run
 from medssl.core import exit_codes
@@ -85,3 +85,15 @@ def test_one_part_of_a_manifest_is_segmented(bundle, images, tmp_path):
 def test_help_imports_no_torch():
     source = "import sys; from medssl.cli.main import run; run(['infer', '--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", source], capture_output=True, check=False).returncode == 0
+
+
+def test_uncertain_cases_are_named_first(images, tmp_path, capsys):
+    bundle = str(make_tiny_bundle(tmp_path / "views", network=tiny_views()))
+    assert run(["infer", bundle, str(images), "--out", str(tmp_path / "out"), "--device", "cpu", "--uncertainty"]) == 0
+    assert "look at case" in capsys.readouterr().out
+    assert (tmp_path / "out" / "case0_variance.nii.gz").is_file()
+
+
+def test_uncertainty_of_a_network_that_has_none_is_refused(bundle, images, tmp_path, capsys):
+    assert run(["infer", bundle, str(images), "--out", str(tmp_path / "out"), "--uncertainty"]) == exit_codes.USAGE
+    assert "several views or members" in capsys.readouterr().err

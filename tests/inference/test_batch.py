@@ -11,12 +11,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from inference.tiny_bundle import make_tiny_bundle, write_image
+from inference.tiny_bundle import make_tiny_bundle, tiny_views, write_image
 
 from medssl.bundle.predictor import load_predictor
 from medssl.core import exit_codes
 from medssl.inference import batch
-from medssl.inference.batch import exit_code, run_batch
+from medssl.inference.batch import case_uncertainty, exit_code, run_batch
 from medssl.inference.cases import gather_cases
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -205,3 +205,43 @@ def test_an_interrupted_run_is_continued(bundle, predictor, images, tmp_path, ho
     assert sum(states[name.removesuffix(".nii.gz")] == "skipped" for name in finished) >= len(finished) - 1
     assert not list(out.glob(".tmp-*"))
     assert len(list(out.glob("case*.nii.gz"))) == 4
+
+
+def test_uncertainty_of_a_case_is_the_sum_of_its_map_over_what_was_found() -> None:
+    labels = np.zeros((3, 4, 5), np.uint8)
+    labels[0, 0, :4] = 2
+    maps = {"disagreement": np.full(labels.shape, 0.5, np.float32), "variance": np.zeros(labels.shape, np.float32)}
+    assert case_uncertainty(labels, maps) == {"disagreement": 60 * 0.5 / 4, "variance": 0.0}
+
+
+def test_case_where_nothing_was_found_counts_as_one_voxel() -> None:
+    labels = np.zeros((2, 2, 2), np.uint8)
+    assert case_uncertainty(labels, {"disagreement": np.ones(labels.shape, np.float32)}) == {"disagreement": 8.0}
+
+
+def test_maps_of_uncertainty_lie_on_the_grid_of_the_image_and_change_no_label(tmp_path: Path) -> None:
+    bundle = make_tiny_bundle(tmp_path / "views", spacing=(1.5, 1.5, 1.5), network=tiny_views())
+    image = write_image(tmp_path / "case.nii.gz", shape=(20, 18, 22))
+    for name, asked in (("plain", False), ("maps", True)):
+        with load_predictor(bundle, device="cpu", uncertainty=asked) as predictor:
+            (record,) = run_batch(predictor, gather_cases([image]), tmp_path / name)
+    found = nib.load(tmp_path / "maps" / "case_disagreement.nii.gz")
+    assert found.shape == nib.load(image).shape
+    assert np.allclose(found.affine, nib.load(image).affine)
+    assert found.get_fdata().max() > 0
+    labels = [np.asarray(nib.load(tmp_path / name / "case.nii.gz").dataobj) for name in ("plain", "maps")]
+    assert np.array_equal(*labels)
+    assert record["uncertainty"]["variance"] > 0
+    assert set(record["more_outputs"]) == {"case_disagreement.nii.gz", "case_variance.nii.gz"}
+
+
+def test_maps_that_are_asked_for_later_are_made_then(tmp_path: Path) -> None:
+    bundle = make_tiny_bundle(tmp_path / "views", network=tiny_views())
+    cases = gather_cases([write_image(tmp_path / "case.nii.gz", shape=(16, 16, 16))])
+    states = []
+    for asked in (False, True, True):
+        with load_predictor(bundle, device="cpu", uncertainty=asked) as predictor:
+            (record,) = run_batch(predictor, cases, tmp_path / "out")
+        states.append(record["state"])
+    assert states == ["done", "done", "skipped"]
+    assert "uncertainty" in record

@@ -12,7 +12,14 @@ LABELS = {"0": "background", "1": "front", "2": "back"}
 
 
 def make_tiny_bundle(
-    folder: Path, *, spacing=(1.0, 1.0, 1.0), roi=(16, 16, 16), classes: int = 3, after: tuple = (), channels: int = 1
+    folder: Path,
+    *,
+    spacing=(1.0, 1.0, 1.0),
+    roi=(16, 16, 16),
+    classes: int = 3,
+    after: tuple = (),
+    channels: int = 1,
+    network=None,
 ) -> Path:
     """Write a bundle whose inference.json has the shape of the shipped ones."""
     import torch
@@ -21,6 +28,7 @@ def make_tiny_bundle(
     (folder / "configs").mkdir(parents=True)
     (folder / "models").mkdir()
     config = inference_config(spacing=spacing, roi=roi, classes=classes, after=after, channels=channels)
+    config |= {"network_def": network} if network else {}
     (folder / "configs" / "inference.json").write_text(json.dumps(config), encoding="utf-8")
     labels = {str(value): LABELS.get(str(value), f"label {value}") for value in range(classes)}
     outputs = {"pred": {"num_channels": classes, "channel_def": labels}}
@@ -30,6 +38,13 @@ def make_tiny_bundle(
     network = ConfigParser(config=dict(config)).get_parsed_content("network_def")
     torch.save(network.state_dict(), folder / "models" / "model.pt")
     return folder
+
+
+def tiny_views() -> dict:
+    """Return the `network_def` of three small views with dropout."""
+    part = {"_target_": "medssl.networks.SplitSegResNet", "_mode_": "callable"}
+    part |= {"init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}
+    return {"_target_": "medssl.networks.MultiViewNet", "in_channels": 1, "out_channels": 3, "network": part}
 
 
 def inference_config(*, spacing, roi, classes: int, after: tuple, channels: int) -> dict:

@@ -27,10 +27,10 @@ from medssl.losses import DiceCE
 from medssl.methods.umct import PseudoLabels, UmctStep
 from medssl.methods.umct.fusion import fusion_weights
 from medssl.methods.umct.targets import Predictions, mask_generator
-from medssl.methods.umct.uncertainty import moments_of, uncertainty_of
 from medssl.networks import MultiViewNet, SplitSegResNet, ViewNet
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
 from medssl.networks.split import evaluation_mode
+from medssl.networks.stochastic_passes import moments_of, uncertainty_of
 from medssl.training import Optimization, Ramp
 
 PASSES = 10

@@ -12,10 +12,10 @@ from torch import Tensor
 from medssl.core.errors import ConfigError
 from medssl.core.seeding import derive_seed
 from medssl.methods.umct.fusion import fuse_others, fusion_weights
-from medssl.methods.umct.uncertainty import Granularity, tail_moments, uncertainty_of
 from medssl.networks.channel_dropout import draw_masks
 from medssl.networks.multi_view_net import MultiViewNet
 from medssl.networks.split import evaluation_mode
+from medssl.networks.stochastic_passes import Granularity, tail_moments, uncertainty_of
 from medssl.networks.views import View
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from medssl.core.errors import ConfigError
-from medssl.methods.umct.uncertainty import Moments, merged, moments_of, tail_moments, uncertainty_of
 from medssl.networks import ChannelDropout, SplitSegResNet, ViewNet
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
 from medssl.networks.split import evaluation_mode
+from medssl.networks.stochastic_passes import Moments, merged, moments_of, tail_moments, uncertainty_of
 
 _PASSES = 7
 _IMAGE = torch.randn(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1))

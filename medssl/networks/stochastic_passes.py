@@ -1,4 +1,4 @@
-"""How sure a view is: the spread of its predictions under dropout of channels."""
+"""How sure a network is: the spread of its predictions under dropout of channels."""
 
 from __future__ import annotations
 
