@@ -11,12 +11,20 @@ from faults.broken_files import ordinary_user
 from faults.hospital import Outcome, make_hospital
 from faults.trials import Trial, all_trials, markers
 
+from medssl.reports import cases
+
 TRIALS = all_trials()
 
 
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_hospital(tmp_path_factory.mktemp("hospital") / "sound")
+
+
+@pytest.fixture(autouse=True)
+def _no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the drawing of sound cases, which costs half of this file's time; tests/reports has it."""
+    monkeypatch.setattr(cases, "draw_comparison", lambda *_, **__: "data:,")
 
 
 def _try(trial: Trial, folder: Path) -> Outcome:

@@ -238,7 +238,8 @@ def page(infer: dict[str, Any], train: dict[str, Any]) -> str:
 
     python tools/studies/chaos.py SCRATCH docs/results
 
-All images are synthetic, made by code. After every kill each file under a final name was loaded.
+All images are synthetic, made by code. After every kill each file under a final name was loaded. Seconds are those of
+a machine with two cores that was busy with other work.
 
 ## Batch inference: {infer["cases"]} volumes of 24 x 24 x 24 voxels, {len(infer["kills"])} kills
 
