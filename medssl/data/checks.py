@@ -105,7 +105,9 @@ def _duplicates(seen: list[_Seen]) -> Iterator[Finding]:
     hashed = [item for item in seen if item.report.digests is not None]
     for earlier, later, leaks in _pairs(_grouped((_hashes(item, mirrored=True), item) for item in hashed)):
         same = _hashes(earlier, mirrored=False) == _hashes(later, mirrored=False)
-        severity: Severity = "error" if leaks else "warning"
+        # A labelled case in the unlabelled list teaches nothing new and is counted as if it did
+        counted_twice = {earlier.part, later.part} == {"training", "unlabeled"}
+        severity: Severity = "error" if leaks or counted_twice else "warning"
         kind = "the same voxels as" if same else "the same voxels, mirrored, as"
         text = f"this case ({later.place}) has {kind} case {earlier.case.id} ({earlier.place})."
         fix = "Take one of the two out" + (", or put both into one part and fold." if leaks else ".")

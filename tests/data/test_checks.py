@@ -29,7 +29,6 @@ def test_a_sound_data_set_has_no_findings(tmp_path, three):
 @pytest.mark.parametrize(
     ("first", "second", "leaks"),
     [
-        ("training", "unlabeled", False),
         ("training", "training", False),
         ("training", "validation", True),
         ("unlabeled", "test", True),
@@ -44,6 +43,13 @@ def test_a_patient_in_two_parts_and_a_duplicate_leak_alike(tmp_path, three, firs
     result = [item for item in found(parts, tmp_path) if item[0] != "label-ignored"]
     expected = [("duplicate", "error" if leaks else "warning", "b")]
     assert result == expected + ([("patient-split", "error", "b")] if leaks else [])
+
+
+def test_a_labelled_case_in_the_unlabelled_list_is_an_error_and_another_scan_of_its_patient_is_none(tmp_path, three):
+    save(tmp_path / "b.nii.gz", image(0))
+    a, b, c = (case | {"patient": "Jane Doe"} for case in three)
+    result = [item for item in found({"training": [a], "unlabeled": [b, c]}, tmp_path) if item[0] != "label-ignored"]
+    assert result == [("duplicate", "error", "b")]
 
 
 def test_no_finding_names_the_patient(tmp_path, three):
