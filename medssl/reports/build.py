@@ -19,6 +19,7 @@ from medssl.reports.pages import render
 from medssl.reports.scores import summarise_scores
 from medssl.reports.sources import Json, Sources, read_sources
 from medssl.reports.times import summarise_times
+from medssl.reports.uncertainty import UncertaintySummary, summarise_uncertainty
 from medssl.reports.viewer import ViewerFolder
 
 MOST_FINDINGS = 200
@@ -104,6 +105,7 @@ def _collect(content: Sources, choice: _Choice) -> tuple[dict[str, Any], list[Fi
             "datasets": datasets,
             "trainings": [summarise_training(run) for run in content.runs],
             "scores": [summarise_scores(each.content, source=each.title) for each in content.evaluations],
+            "uncertainties": _uncertainties(content),
             "pictures": pictures,
             "times": [summarise_times(run.content, source=run.name) for run in content.inferences],
             "findings": rows[:MOST_FINDINGS],
@@ -122,6 +124,14 @@ def _collect(content: Sources, choice: _Choice) -> tuple[dict[str, Any], list[Fi
         )
         raise ConfigError(f"{message} Write it again with this version, or leave it out.") from error
     return page, findings
+
+
+def _uncertainties(content: Sources) -> list[UncertaintySummary]:
+    found = []
+    for run in content.inferences:
+        own = [each.content for each in content.evaluations if each.run_sha256 == run.sha256]
+        found.append(summarise_uncertainty(run.content, own, source=run.name))
+    return [each for each in found if each is not None]
 
 
 def _finding_rows(content: Sources, own: Sequence[Finding]) -> list[_Row]:
