@@ -1,0 +1,14 @@
+"""Co-training in two processes against one with the same samples."""
+
+import numpy as np
+import pytest
+from methods.umct.process_steps import joined, stepped
+from processes import in_processes
+
+
+def test_two_processes_take_the_step_of_one_with_all_samples() -> None:
+    weights, loss = stepped()
+    for other, seen in in_processes(joined):
+        assert seen == pytest.approx(loss, rel=1e-6)
+        for name, values in weights.items():
+            assert np.abs(other[name] - values).max() <= 1e-6 * max(1.0, np.abs(values).max())
