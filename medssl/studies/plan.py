@@ -154,7 +154,7 @@ class StudyPlan(_Strict):
                 draw=run.draw,
                 ids=run.ids,
                 seed=run.seed * size + number,
-                iterations=max(1, run.iterations),
+                iterations=run.iterations,
             )
             for number in range(size)
         ]
