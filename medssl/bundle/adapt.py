@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from medssl.bundle.config import read_json
 from medssl.core.errors import ConfigError
 from medssl.core.files import write_json
 from medssl.data.fingerprint import Fingerprint
@@ -159,16 +160,16 @@ def adapt_bundle(folder: Path, plan: Plan, settings: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: If the bundle has no part that must be adapted.
     """
-    train = _read(folder / "configs" / "train.json")
+    train = read_json(folder / "configs" / "train.json")
     unknown = sorted(settings.keys() - train.keys())
     if unknown:
         message = f"{folder.name}: train.json has no {unknown[0]!r}, so this bundle cannot be fine-tuned this way."
         raise ConfigError(message)
     train.update(settings)
     write_json(folder / "configs" / "train.json", adapt_train(train, plan))
-    inference = adapt_inference(_read(folder / "configs" / "inference.json"), plan)
+    inference = adapt_inference(read_json(folder / "configs" / "inference.json"), plan)
     write_json(folder / "configs" / "inference.json", inference)
-    evaluate = _read(folder / "configs" / "evaluate.json")
+    evaluate = read_json(folder / "configs" / "evaluate.json")
     transforms = evaluate["validate#preprocessing"]["transforms"]
     evaluate["validate#preprocessing"]["transforms"] = _with_labels(_normalised(transforms, plan), plan)
     write_json(folder / "configs" / "evaluate.json", evaluate)
@@ -196,7 +197,7 @@ def adapt_train(config: Config, plan: Plan) -> Config:
 
 def needs_cubes(bundle: Path) -> bool:
     """Tell whether a bundle's network looks along several axes, so that its voxels must be cubes."""
-    network = _read(bundle / "configs" / "inference.json").get("network_def", {})
+    network = read_json(bundle / "configs" / "inference.json").get("network_def", {})
     return "views" in network
 
 
@@ -220,10 +221,6 @@ def _adapt_network(network: Config, plan: Plan) -> None:
         raise ConfigError(message)
     if plan.norm is not None:
         network["norm"] = [plan.norm, {"affine": True}]
-
-
-def _read(path: Path) -> Config:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _normalised(transforms: list[Config], plan: Plan) -> list[Config]:

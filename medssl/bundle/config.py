@@ -16,6 +16,8 @@ from medssl.core.suggest import did_you_mean
 META = "_meta_"  # where MONAI keeps metadata.json inside a configuration
 _MACRO_ROUNDS = 8
 OVERRIDE = "--set"
+COMPONENT_KEYS = frozenset({"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"})
+"""What MONAI itself reads of a component; all other keys are arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from medssl.bundle.adapt import Plan
+from medssl.bundle.config import read_json
 from medssl.core.files import write_json, write_text
 from medssl.data.manifest import Manifest
 from medssl.evaluation import Evaluation
@@ -40,7 +40,7 @@ class Description:
 def describe(known: Description) -> None:
     """Write configs/metadata.json, docs/README.md and docs/data_license.txt of a fine-tuned bundle."""
     path = known.folder / "configs" / "metadata.json"
-    metadata = json.loads(path.read_text(encoding="utf-8"))
+    metadata = read_json(path)
     write_json(path, _metadata(metadata, known))
     write_text(known.folder / "docs" / "README.md", _readme(known))
     licence = known.manifest.licence or "not stated in the manifest; find out before the weights are passed on"
@@ -92,7 +92,7 @@ def _metadata(metadata: dict[str, Any], known: Description) -> dict[str, Any]:
 def _inference_memory(folder: Path) -> str | None:
     """Return the largest memory that a case of the last prediction was planned with."""
     records = [path for path in (folder / "results").glob("*/run.json") if path.is_file()]
-    cases = [case for path in records for case in json.loads(path.read_text(encoding="utf-8"))["cases"]]
+    cases = [case for path in records for case in read_json(path)["cases"]]
     planned = [case["estimated_memory_bytes"] for case in cases if case.get("estimated_memory_bytes")]
     return f"{max(planned) / 2**20:.0f} MiB beside the libraries, for the largest case" if planned else None
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from medssl.bundle.config import read_json
 from medssl.bundle.resolve import load_config
 from medssl.bundle.run import copy_bundle
 from medssl.core.errors import ConfigError
@@ -34,9 +33,8 @@ def assemble_ensemble(members: Sequence[Path], out: Path) -> None:
     weights = [read_weights(member / "models" / "model.pt") for member in members]
     copy_bundle(members[0], out)
     path = out / "configs" / "inference.json"
-    inference: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     network = {"_target_": "medssl.networks.ensemble.EnsembleNet", "networks": definitions}
-    write_json(path, {**inference, "network_def": network})
+    write_json(path, {**read_json(path), "network_def": network})
     state = {f"networks.{number}.{name}": each[name] for number, each in enumerate(weights) for name in each}
     with atomic_path(out / "models" / "model.pt") as temporary, temporary.open("wb") as stream:
         torch.save(state, stream)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from medssl.bundle.config import read_json
+from medssl.bundle.config import META, read_json
 from medssl.bundle.predictor import load_weights
 from medssl.bundle.resolve import load_config
 from medssl.core.errors import ConfigError, MedsslError
@@ -137,7 +137,7 @@ def _network_and_images(bundle: Path, *, trust: bool, open_shape: bool) -> tuple
     config = load_config(bundle, ("inference",), trust=trust)
     network: nn.Module = ConfigParser(config=dict(config.content)).get_parsed_content("network_def")
     load_weights(network, bundle / "models" / "model.pt")
-    image = config.content["_meta_"]["network_data_format"]["inputs"]["image"]
+    image = config.content[META]["network_data_format"]["inputs"]["image"]
     channels, size = int(image["num_channels"]), [int(side) for side in image["spatial_shape"]]
     generator = torch.Generator().manual_seed(_SEED)
     # a batch of two: torch.export would take a batch of one for a constant

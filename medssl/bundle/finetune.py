@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 from medssl.bundle.adapt import Plan, Wishes, adapt_bundle, make_plan, needs_cubes
 from medssl.bundle.checks.files import folder_name
 from medssl.bundle.checks.subject import Subject
+from medssl.bundle.config import read_json
 from medssl.bundle.describe import Description, describe
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.resolve import load_config
@@ -21,7 +21,7 @@ from medssl.core.files import write_json, write_text
 from medssl.core.findings import Finding
 from medssl.core.provenance import provenance
 from medssl.data.fingerprint import fingerprint
-from medssl.data.manifest import Case, Manifest, load_manifest, resolve_image, save_manifest
+from medssl.data.manifest import PARTS, Case, Manifest, load_manifest, resolve_image, save_manifest
 from medssl.data.splits import assign_folds
 from medssl.evaluation import Evaluation, evaluate_segmentations
 from medssl.inference.batch import run_batch
@@ -151,7 +151,7 @@ def _build(network: dict[str, Any]) -> Any:
 
 
 def _classes(bundle: Path) -> list[str]:
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    metadata = read_json(bundle / "configs" / "metadata.json")
     return [name.casefold() for name in metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values()]
 
 
@@ -236,7 +236,7 @@ def prepare_bundle(
         save_manifest(results / "manifest.json", _anonymous(manifest))
         write_json(results / "fingerprint.json", found.to_json())
         write_json(results / "plan.json", plan.to_json())
-    elif json.loads((results / "plan.json").read_text(encoding="utf-8")) != plan.to_json():
+    elif read_json(results / "plan.json") != plan.to_json():
         message = f"{out}: was begun for other data. Put the manifest back, or choose another --out."
         raise ConfigError(message)
     return plan, findings
@@ -245,7 +245,7 @@ def prepare_bundle(
 def _continual_settings(bundle: Path) -> dict[str, Any]:
     """Return the bundle's settings for fine-tuning, but for where the weights lie: that belongs to the run."""
     path = bundle / "configs" / "train_continual.json"
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    settings = read_json(path) if path.is_file() else {}
     return {key: value for key, value in settings.items() if not key.startswith("finetune")}
 
 
@@ -257,10 +257,7 @@ def _anonymous(manifest: Manifest) -> Manifest:
     def anonymous(case: Case) -> Case:
         return case if case.patient is None else case.model_copy(update={"patient": ordinals[case.patient]})
 
-    parts = ("training", "unlabeled", "validation", "test")
-    return manifest.model_copy(
-        update={part: tuple(anonymous(case) for case in getattr(manifest, part)) for part in parts}
-    )
+    return manifest.model_copy(update={part: tuple(anonymous(case) for case in manifest.part(part)) for part in PARTS})
 
 
 def _train(request: Request, out: Path, *, fold: int | None, select_best: bool) -> None:

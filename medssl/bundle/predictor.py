@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import nn
 
 from medssl.bundle.config import META, BundleConfig
 from medssl.bundle.resolve import load_config, resolved_json
+from medssl.core.cores import usable_cores
 from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import sha256_file, sha256_json
 from medssl.inference.predictor import BundleFacts, Predictor
@@ -194,5 +194,4 @@ def _lanes(device: torch.device, workers: int | None) -> int:
         raise ConfigError(message)
     if device.type != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return workers or min(cores, _MOST_LANES)
+    return workers or min(usable_cores(), _MOST_LANES)

@@ -14,7 +14,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.config import META, BundleConfig, get_item, merge_config, nearest_id, parse_overrides, walk
+from medssl.bundle.config import COMPONENT_KEYS, META, BundleConfig, get_item, merge_config, nearest_id, walk
 from medssl.bundle.expressions import references
 from medssl.bundle.targets import find_target, known_names, target_refusal
 from medssl.bundle.trust import require_trust
@@ -22,21 +22,8 @@ from medssl.core.errors import ConfigError, MedsslError
 from medssl.core.findings import Finding
 from medssl.core.suggest import did_you_mean
 
-__all__ = [
-    "check_config",
-    "config_findings",
-    "load_config",
-    "missing_properties",
-    "own_errors",
-    "parse_overrides",
-    "resolved_json",
-    "run_workflow",
-    "workflow",
-    "workflow_of",
-]
-
-_COMPONENT_KEYS = frozenset({"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"})
 _CODE = "B05"
+_VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
 def load_config(
@@ -270,7 +257,7 @@ def _argument_problems(found: Any, component: Mapping[str, Any]) -> Iterator[tup
     except (TypeError, ValueError):
         return  # built-in classes without a signature, such as torch.device
     name = component["_target_"].rpartition(".")[2]
-    given = [key for key in component if key not in _COMPONENT_KEYS]
+    given = [key for key in component if key not in COMPONENT_KEYS]
     named = [key for key, parameter in parameters.items() if parameter.kind not in _VARIADIC]
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         for key in given:
@@ -280,9 +267,6 @@ def _argument_problems(found: Any, component: Mapping[str, Any]) -> Iterator[tup
         for key in named:
             if parameters[key].default is inspect.Parameter.empty and key not in given:
                 yield key, f"{name} needs the argument {key!r}, which is not given."
-
-
-_VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
 def _finding(where: str, text: str, fix: str) -> Finding:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medssl.bundle.config import read_json
 from medssl.bundle.resolve import load_config, own_errors, resolved_json, workflow_of
 from medssl.core.errors import ConfigError
 from medssl.core.files import atomic_folder, sha256_file, sweep_leftovers, write_json
@@ -139,7 +140,7 @@ def _refuse_changed_settings(out: Path, settings: dict[str, Any]) -> None:
     saved_file = out / "results" / "resolved.json"
     if not (out / "checkpoints" / "last.pt").is_file() or not saved_file.is_file():
         return
-    saved = json.loads(saved_file.read_text(encoding="utf-8"))
+    saved = read_json(saved_file)
     before, now = (_lines({k: v for k, v in each.items() if k not in _FREE_TO_CHANGE}) for each in (saved, settings))
     changed = [line for line in difflib.unified_diff(before, now, "saved run", "this command", n=0, lineterm="")]
     if changed:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.config import BundleConfig, walk
+from medssl.bundle.config import COMPONENT_KEYS, BundleConfig, walk
 from medssl.bundle.expressions import is_expression, refusal
 from medssl.bundle.targets import find_target, target_refusal
 from medssl.core.errors import TrustError
@@ -21,7 +21,6 @@ from medssl.core.findings import Finding
 
 _SHOWN = 120  # characters of a refused value that are shown
 _MODES = ("default", "callable")  # "debug" opens an interactive debugger
-_COMPONENT_KEYS = frozenset({"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"})
 
 # Handlers that write to files would let a bundle choose both the place and the text; others open connections.
 _LOGGING = frozenset({"StreamHandler", "NullHandler", "Formatter"})
@@ -148,7 +147,7 @@ def _component_refusals(component: Mapping[str, Any]) -> Iterator[tuple[str, str
     for name, value in component.items():
         if name in _ARGUMENTS and not _ARGUMENTS[name][0](value):
             yield "trust-argument", f"{name} of {target} must be written out as {_ARGUMENTS[name][1]}", value
-        elif name.startswith("_") and name not in _COMPONENT_KEYS and name not in _ARGUMENTS:
+        elif name.startswith("_") and name not in COMPONENT_KEYS and name not in _ARGUMENTS:
             yield "trust-argument", f"{name} is not a key of components", value
     if "pretrained" not in component and _fetches_by_default(target):
         yield "trust-argument", f"{target} downloads weights unless pretrained is false", target

@@ -35,9 +35,9 @@ def finetune(
     """
     from medssl.bundle.adapt import Wishes
     from medssl.bundle.catalog import find_bundle
+    from medssl.bundle.config import parse_overrides
     from medssl.bundle.finetune import Request
     from medssl.bundle.finetune import finetune as run_finetune
-    from medssl.bundle.resolve import parse_overrides
     from medssl.bundle.verify import verify_bundle
     from medssl.cli.check import refuse_broken_data
     from medssl.cli.evaluate import show_evaluation

@@ -27,7 +27,7 @@ def train(
     from torch.distributed import get_node_local_rank
 
     from medssl.bundle.catalog import find_bundle
-    from medssl.bundle.resolve import parse_overrides
+    from medssl.bundle.config import parse_overrides
     from medssl.bundle.run import train as run_training
     from medssl.cli.check import refuse_broken_data
     from medssl.core import exit_codes

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from medssl.core.cores import usable_cores
 from medssl.core.errors import ResourceError
 
 _Item = TypeVar("_Item")
@@ -32,9 +33,8 @@ def default_workers(files: Iterable[Path]) -> int:
 
     200 volumes of 40 KB (MSD Task04, images and labels) take 2 s in this process and 7 s with two more.
     """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     total = sum(_size(path) for path in files)
-    workers = min(usable, 16, total // _BYTES_FOR_A_WORKER)
+    workers = min(usable_cores(), 16, total // _BYTES_FOR_A_WORKER)
     return workers if workers > 1 else 0
 
 

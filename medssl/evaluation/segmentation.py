@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from medssl.core.cores import usable_cores
 from medssl.core.errors import ConfigError, MedsslError
 from medssl.core.findings import Finding, finding_from
 from medssl.data.manifest import PARTS, Case, Manifest, Part, resolve_label
@@ -223,4 +223,4 @@ def _choose_workers(voxels: Sequence[int]) -> int:
     if sum(voxels) < _WORTH_PROCESSES:
         return 1
     free = psutil.virtual_memory().available // 2
-    return max(1, min(os.cpu_count() or 1, len(voxels), int(free // (max(voxels) * _BYTES_PER_VOXEL))))
+    return max(1, min(usable_cores(), len(voxels), int(free // (max(voxels) * _BYTES_PER_VOXEL))))

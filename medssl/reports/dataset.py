@@ -10,7 +10,7 @@ import numpy as np
 from medssl.core.errors import MedsslError
 from medssl.core.findings import Finding
 from medssl.data.manifest import PARTS, Case, resolve_image
-from medssl.reports.images import Header, read_header
+from medssl.data.volumes import Header, read_header
 from medssl.reports.sources import ManifestFile
 
 MOST_HEADERS = 500
@@ -108,11 +108,10 @@ def _read_headers(source: ManifestFile, cases: Sequence[Case]) -> tuple[list[Hea
 
 
 def _spread(headers: Sequence[Header]) -> tuple[SpreadRow, ...]:
-    volumes = [header for header in headers if len(header.shape) == 3]
-    if not volumes:
+    if not headers:
         return ()
-    sizes = np.array([header.shape for header in volumes])
-    spacings = np.array([header.spacing_mm for header in volumes])
+    sizes = np.array([header.shape for header in headers])
+    spacings = np.array([header.spacing_mm for header in headers])
     rows = [_row(f"Size, {axis} (voxels)", sizes[:, index], "{:.0f}") for index, axis in enumerate(_AXES)]
     rows += [_row(f"Spacing, {axis} (mm)", spacings[:, index], "{:.2f}") for index, axis in enumerate(_AXES)]
     return tuple(rows)

@@ -32,24 +32,6 @@ class Volume:
     affine: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Header:
-    """Size in voxels and spacing in mm, in the file's own axis order."""
-
-    shape: tuple[int, ...]
-    spacing_mm: tuple[float, ...]
-
-
-def read_header(path: Path) -> Header:
-    """Read the size and spacing of a volume without its voxels.
-
-    Raises:
-        MedsslError: If it is no volume that `medssl.data.volumes` reads.
-    """
-    header = volumes.read_header(path)
-    return Header(header.shape, header.spacing_mm)
-
-
 def read_volume(path: Path) -> Volume:
     """Read a volume and turn its axes to the patient's (nearest axes; oblique volumes are not resampled).
 

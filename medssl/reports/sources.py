@@ -14,6 +14,11 @@ from medssl.data.manifest import Manifest, load_manifest
 
 Json = dict[str, Any]
 
+_EXPECTED = (
+    "Expected a run or bundle folder, an output folder of medssl infer or evaluate, the JSON of medssl check, "
+    "or a manifest."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -142,12 +147,6 @@ def read_log(path: Path) -> tuple[tuple[Json, ...], int]:
             raise ConfigError(message)
         events.append(event)
     return tuple(events), torn
-
-
-_EXPECTED = (
-    "Expected a run or bundle folder, an output folder of medssl infer or evaluate, the JSON of medssl check, "
-    "or a manifest."
-)
 
 
 def _add_folder(sources: Sources, folder: Path) -> None:

@@ -154,7 +154,7 @@ class StudyPlan(_Strict):
                 draw=run.draw,
                 ids=run.ids,
                 seed=run.seed * size + number,
-                iterations=max(1, run.iterations),
+                iterations=run.iterations,
             )
             for number in range(size)
         ]
@@ -184,4 +184,4 @@ def load_plan(path: Path) -> StudyPlan:
             message = f"{path}: the plan of the study does not fit:\n" + "\n".join(lines)
         else:
             message = f"{path}: expected the plan of a study as JSON, found none that can be read ({error})."
-        raise ConfigError(message, fix="Correct the file; the documentation shows an example.") from error
+        raise ConfigError(message, fix="Correct the file; docs/studies.md shows an example.") from error

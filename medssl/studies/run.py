@@ -58,7 +58,7 @@ def run_study(
     results = []
     for run in plan.runs():
         if run.arm.name in wanted:
-            results.append(_done(run, plan, manifest, out) or _carry_out(run, plan, manifest, out, hands))
+            results.append(_outcome(run, plan, manifest, out, hands))
     return results
 
 
@@ -68,44 +68,45 @@ def read_results(plan: StudyPlan, manifest: Manifest, out: Path) -> list[dict[st
     return [result for result in found if result is not None]
 
 
-def _carry_out(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> dict[str, Any]:
-    folder = out / "runs" / run.key
-    _logger.info("%s: %d iterations", run.key, run.iterations)
-    begin = time.monotonic()
-    identity = _identity(run, plan, manifest)
+def _outcome(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> dict[str, Any]:
     try:
-        file = _manifest_of(run, manifest, folder)
-        members = plan.member_runs(run)
-        if members:
-            folders = [_member(member, file, out, hands) for member in members]
-            metrics = hands.fuse(run, folders, file, folder)
-        else:
-            metrics = hands.execute(run, file, folder)
+        return _complete(run, plan, manifest, out, hands)
     except MedsslError as error:
         _logger.error("%s failed: %s", run.key, error)
-        return {**identity, "error": str(error)}
-    result = {**identity, "seconds": round(time.monotonic() - begin, 1), "dice": _dice(metrics)}
+        return {**_identity(run, plan, manifest), "error": str(error)}
+
+
+def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> dict[str, Any]:
+    """Return the result of a run, carrying it out if need be; the members of an ensemble come before it."""
+    done = _done(run, plan, manifest, out)
+    if done is not None:
+        return done
+    members = plan.member_runs(run)
+    seconds = sum(_complete(member, plan, manifest, out, hands)["seconds"] for member in members)
+    _logger.info("%s: %d iterations", run.key, run.iterations)
+    begin = time.monotonic()
+    folder = _folder(run, out)
+    file = _manifest_of(run, manifest, folder)
+    if members:
+        metrics = hands.fuse(run, [_folder(member, out) for member in members], file, folder)
+    else:
+        metrics = hands.execute(run, file, folder)
+    seconds = round(seconds + time.monotonic() - begin, 1)
+    result = {**_identity(run, plan, manifest), "seconds": seconds, "dice": _dice(metrics)}
     write_json(folder / RESULT, result)
     return result
 
 
-def _member(run: Run, manifest: Path, out: Path, hands: Hands) -> Path:
-    folder = out / "runs" / run.key
-    done = folder / RESULT
-    if not done.is_file():
-        _logger.info("%s: %d iterations", run.key, run.iterations)
-        begin = time.monotonic()
-        metrics = hands.execute(run, manifest, folder)
-        write_json(done, {"seconds": round(time.monotonic() - begin, 1), "dice": _dice(metrics)})
-    return folder
-
-
 def _done(run: Run, plan: StudyPlan, manifest: Manifest, out: Path) -> dict[str, Any] | None:
-    path = out / "runs" / run.key / RESULT
+    path = _folder(run, out) / RESULT
     if not path.is_file():
         return None
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return result if result.get("sha256") == _identity(run, plan, manifest)["sha256"] else None
+
+
+def _folder(run: Run, out: Path) -> Path:
+    return out / "runs" / run.key
 
 
 def _identity(run: Run, plan: StudyPlan, manifest: Manifest) -> dict[str, Any]:

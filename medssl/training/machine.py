@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from medssl.core.cores import usable_cores
 from medssl.core.findings import Finding
 from medssl.core.provenance import package_versions
 from medssl.training.precision import autocast, autocast_dtype
@@ -28,6 +28,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 _CHANNELS, _SIDE, _ROUNDS = 16, 32, 5
 _LARGEST_ERROR = 0.1  # bfloat16 gradients differ from float32 by about 0.01
 _LITTLE_MEMORY = 4 * 2**30
+_COMPARED = (None, torch.bfloat16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ def examine_machine() -> Machine:
     devices = [torch.device("cpu")] + [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     return Machine(
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         threads=torch.get_num_threads(),
         memory_bytes=psutil.virtual_memory().total,
         versions=package_versions(),
@@ -164,9 +165,6 @@ def _speedup(device: torch.device) -> float:
     image = torch.randn(1, _CHANNELS, _SIDE, _SIDE, _SIDE, device=device)
     full, half = (_seconds(device, lambda dtype=dtype: _gradient(layer, image, dtype)) for dtype in _COMPARED)  # type: ignore[misc]
     return round(full / half, 2)
-
-
-_COMPARED = (None, torch.bfloat16)
 
 
 def _seconds(device: torch.device, run: Callable[[], Any]) -> float:

@@ -1,4 +1,6 @@
 import json
+import re
+from pathlib import Path
 
 import pytest
 from studies.small_study import content, plan
@@ -48,6 +50,13 @@ def test_plan_that_does_not_fit_is_refused_by_name(tmp_path, changes, told) -> N
     path.write_text(json.dumps(content(**changes)), encoding="utf-8")
     with pytest.raises(ConfigError, match=told):
         load_plan(path)
+
+
+def test_example_of_the_documentation_is_a_plan(tmp_path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    (tmp_path / "plan.json").write_text(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0], encoding="utf-8")
+    iterations = {run.arm.name: run.iterations for run in load_plan(tmp_path / "plan.json").runs()}
+    assert iterations == {"supervised": 1500, "supervised_three": 500, "umct": 333}
 
 
 def test_file_that_is_no_json_is_refused(tmp_path) -> None:

@@ -33,6 +33,23 @@ def test_ensemble_is_fused_from_members_that_are_kept(tmp_path: Path) -> None:
     assert again.ran == ["fuse 3"]
 
 
+def test_members_of_an_ensemble_run_again_when_the_plan_changes(tmp_path: Path) -> None:
+    run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["plain_three"])
+    again = Recorder()
+    run_study(plan(budget=240), manifest(), tmp_path, again.hands, only=["plain_three"])
+    assert len(again.ran) == 6 * (3 + 1)
+
+
+def test_ensemble_costs_what_its_members_cost(tmp_path: Path) -> None:
+    run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["plain_three"])
+    for path in (tmp_path / "runs" / "plain_three_members").glob("*/result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"seconds": 10.0}), encoding="utf-8")
+    for path in (tmp_path / "runs" / "plain_three").glob("*/result.json"):
+        path.unlink()
+    (first, *_) = run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["plain_three"])
+    assert 30 <= first["seconds"] < 40
+
+
 def test_failed_run_is_told_and_tried_again(tmp_path: Path) -> None:
     results = run_study(plan(), manifest(), tmp_path, Recorder(fail="better").hands)
     assert [each["error"] for each in results if "error" in each] == ["planted"] * 6

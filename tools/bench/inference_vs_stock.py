@@ -25,6 +25,8 @@ import numpy as np
 from medssl.core.files import write_json, write_text
 from medssl.core.provenance import provenance
 
+RESULT = "docs/results/inference_vs_stock"
+
 
 def run_stock(bundle: Path, images: Path, out: Path) -> list[str]:
     config = bundle / "configs" / "inference.json"
@@ -98,11 +100,14 @@ def summary(runs: dict[str, list[dict[str, float]]], dice: list[float]) -> dict[
 
 
 def table(result: dict[str, Any]) -> str:
-    lines = ["| | stock monai.bundle | medssl infer |", "|---|---|---|"]
+    count = len(result["runs"]["stock"])
+    command = f"python tools/bench/inference_vs_stock.py BUNDLE IMAGES --repeats {count} --out {RESULT}"
+    lines = ["# Batch inference against stock MONAI", "", f"    {command}", ""]
+    lines += ["| | stock monai.bundle | medssl infer |", "|---|---|---|"]
     rows = {"seconds_per_case": "seconds a case", "startup_seconds": "start-up, seconds", "total_seconds": "in all, s"}
     for key, name in rows.items():
         middle = [statistics.median(run[key] for run in result["runs"][who]) for who in ("stock", "medssl")]
-        lines.append(f"| {name} (median of {len(result['runs']['stock'])}) | {middle[0]:.3f} | {middle[1]:.3f} |")
+        lines.append(f"| {name} (median of {count}) | {middle[0]:.3f} | {middle[1]:.3f} |")
     ratio, dice = result["speedup_per_case"]["median"], result["agreement_dice"]
     lines += [
         "",
