@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.core.errors import ConfigError
+from medssl.core.strict_json import no_constant, parse_json
 from medssl.core.suggest import did_you_mean
 
 META = "_meta_"  # where MONAI keeps metadata.json inside a configuration
@@ -53,9 +54,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ConfigError: If the file is missing, is no JSON object, or says one key twice.
     """
     try:
-        content = json.loads(
-            Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
-        )
+        content = parse_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         message = f"{path}: no such file. Check the name; a bundle keeps its configurations in configs/."
         raise ConfigError(message) from error
@@ -233,7 +232,7 @@ def _kind(value: Any) -> str:
 
 def _typed(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=no_constant)
     except ValueError:
         pass
     try:
@@ -241,21 +240,6 @@ def _typed(text: str) -> Any:
         return json.loads(json.dumps(value, allow_nan=False))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return text
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in content:
-            message = f"the key {key!r} appears twice"
-            raise ValueError(message)
-        content[key] = value
-    return content
-
-
-def _no_constant(name: str) -> Any:
-    message = f"{name} is no JSON number"
-    raise ValueError(message)
 
 
 def _resolve_macros(parser: Any, bundle: Path) -> None:

@@ -30,12 +30,14 @@ def check(
     """Check images, labels and splits; exit code 3 when errors were found."""
     from medssl.cli.findings import show_findings
     from medssl.core.errors import ConfigError
-    from medssl.core.files import write_json
+    from medssl.core.files import keep_source, write_json
     from medssl.core.findings import has_errors
     from medssl.core.provenance import provenance
     from medssl.data.checks import check_manifest
     from medssl.data.manifest import load_manifest
 
+    if json_file is not None:
+        keep_source(json_file, [manifest], option="--json")
     content = load_manifest(manifest)
     root = manifest.parent if data_root is None else data_root
     if not root.is_dir():

@@ -27,14 +27,16 @@ def compare(
 
     Both must score the same part of the same manifest. An interval that holds 0 is called undecided.
     """
-    from medssl.core.files import sha256_file, write_json
+    from medssl.core.files import keep_source, sha256_file, write_json
     from medssl.core.provenance import provenance
     from medssl.evaluation.comparison import compare_evaluations, read_evaluation
 
+    files = [path / "metrics.json" if path.is_dir() else path for path in (a, b)]
+    if out is not None:
+        keep_source(out, files)
     found = compare_evaluations(read_evaluation(a), read_evaluation(b), seed=seed)
     _show(found)
     if out is not None:
-        files = [path / "metrics.json" if path.is_dir() else path for path in (a, b)]
         block = provenance("compare", a=sha256_file(files[0]), b=sha256_file(files[1]))
         write_json(out, {"medssl": block, "seed": seed, **found.to_json()})
         typer.echo(f"Wrote {out}")

@@ -31,6 +31,7 @@ def import_(
     """Write the manifest of a data set; exit code 3 when cases had to be left out."""
     from medssl.cli.findings import show_findings
     from medssl.core.errors import ConfigError
+    from medssl.core.files import keep_source
     from medssl.core.findings import has_errors
     from medssl.data.import_cases import ImportOptions
     from medssl.data.importers import import_data, parse_labels
@@ -39,6 +40,7 @@ def import_(
     if out.exists() and not force:
         message = f"--out {out}: expected a new file, found an existing one. Choose another name, or add --force."
         raise ConfigError(message)
+    keep_source(out, [source])
     options = ImportOptions(
         root=out.parent if data_root is None else data_root,
         name=name,

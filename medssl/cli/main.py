@@ -75,10 +75,10 @@ def run(arguments: list[str]) -> int:
         typer.echo(f"error: {error}", err=True)
         return exit_codes.USAGE
     except OSError as error:
-        full = disk_full(error, f"medssl {arguments[0]}")
-        if full is None:
+        known = disk_full(error, f"medssl {arguments[0]}") or _out_of_reach(error, arguments[0])
+        if known is None:
             raise
-        typer.echo(f"error: {full}", err=True)
+        typer.echo(f"error: {known}", err=True)
         return exit_codes.USAGE
     except typer.TyperException as error:
         # TyperException is the public base; only the usage errors below it show themselves, with usage and hint
@@ -90,6 +90,15 @@ def run(arguments: list[str]) -> int:
     except typer.Exit as stop:
         return int(stop.exit_code)
     return code if isinstance(code, int) else exit_codes.OK
+
+
+def _out_of_reach(error: OSError, verb: str) -> MedsslError | None:
+    """Return what to tell the user about a path that cannot be read or written; None if the error names no path."""
+    path = error.filename if error.filename2 is None else error.filename2  # of a rename, where it leads
+    if path is None:
+        return None
+    text = f"medssl {verb}: expected a path that can be used, found: {error.strerror}: {path}."
+    return MedsslError(text, fix="Check what lies there and its permissions, or choose another place.")
 
 
 def main() -> None:

@@ -9,12 +9,12 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medssl.core.errors import ManifestError, ResourceError
+from medssl.core.errors import ConfigError, ManifestError, ResourceError
 
 _TEMPORARY_PREFIX = ".tmp-"
 
@@ -175,6 +175,22 @@ def sha256_json(content: Any) -> str:
     """Return the SHA-256 of JSON content, independent of key order and white space."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+
+def keep_source(out: Path, sources: Iterable[Path], *, option: str = "--out") -> None:
+    """Refuse to write over a file that is being read.
+
+    Args:
+        out: What would be written.
+        sources: What is read; what does not exist is passed over.
+        option: Name of the option that gave `out`, for the message.
+
+    Raises:
+        ConfigError: If `out` is one of the sources, also under another name.
+    """
+    if out.exists() and any(source.exists() and out.samefile(source) for source in sources):
+        message = f"{option} {out}: expected a file of its own, found one that this command reads. Choose another name."
+        raise ConfigError(message)
 
 
 def inside_root(root: Path, relative: str) -> Path:

@@ -6,7 +6,7 @@ The format is the datalist JSON of the Medical Segmentation Decathlon (what
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from medssl.core.errors import ManifestError
 from medssl.core.files import inside_root, sha256_json, write_json
+from medssl.core.strict_json import parse_json
 from medssl.core.suggest import did_you_mean
 
 Part = Literal["training", "unlabeled", "validation", "test"]
@@ -24,12 +25,18 @@ PARTS: tuple[Part, ...] = ("training", "unlabeled", "validation", "test")
 # File systems allow 255 bytes, of which outputs need some for "_probabilities.nii.gz"
 _LONGEST_ID = 200
 
+# "01" and digits of other scripts are numbers too, but not those that a label file's values are looked up by
+_LABEL_VALUE = re.compile(r"0|[1-9][0-9]{0,4}")
+# Where scores are kept by label name, this one holds the mean over the classes
+_TAKEN_NAME = "mean"
+
 
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-_Images = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+_File = Annotated[str, Field(pattern=r"^[^\x00]+$")]
+_Images = Annotated[tuple[_File, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 
 
 class _Strict(BaseModel):
@@ -51,10 +58,10 @@ class Case(_Strict):
     """
 
     image: _Images
-    label: str | None = None
+    label: _File | None = None
     class_: int | str | None = Field(default=None, alias="class")
     id: str = Field(min_length=1, pattern=r"^[^/\\\x00-\x1f]+$")
-    patient: str | None = None
+    patient: str | None = Field(default=None, min_length=1)
     site: str | None = None
     fold: int | None = Field(default=None, ge=0)
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
@@ -100,11 +107,14 @@ class Manifest(_Strict):
     @model_validator(mode="after")
     def _labels_and_ids_are_sound(self) -> Manifest:
         for value in self.labels:
-            if not value.isdigit() or int(value) > 65535:
-                message = f"label value {value!r} is not a whole number from 0 to 65535"
+            if not _LABEL_VALUE.fullmatch(value) or int(value) > 65535:
+                message = f"label value {value!r} is not a whole number from 0 to 65535 in plain digits"
                 raise ValueError(message)
         names = [name.casefold() for name in self.labels.values()]
         repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+        if _TAKEN_NAME in self.labels.values():
+            message = f"the label name {_TAKEN_NAME!r} is taken: scores have the mean over the classes there"
+            raise ValueError(message)
         if repeated:
             message = f"label names must differ; repeated: {', '.join(repeated)}"
             raise ValueError(message)
@@ -167,7 +177,7 @@ def load_manifest(path: Path) -> Manifest:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         message = f"{path}: no such manifest. Make one with: medssl import FOLDER --out {path}"
         raise ManifestError(message) from error

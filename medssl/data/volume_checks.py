@@ -102,6 +102,21 @@ def require_room(path: Path, needed: int, file_bytes: int, *, compressed: bool) 
     raise ImageError(text, fix="Copy or export the file again.", code=code)
 
 
+def require_millimetres(path: Path, xyzt_units: int) -> None:
+    """Refuse a NIfTI header that states metres or micrometres; unknown counts as mm, as everybody reads it.
+
+    Some programs convert these and others do not, so volumes and distances would differ by a thousand.
+
+    Raises:
+        GeometryError: If it does.
+    """
+    unit = {1: "metres", 3: "micrometres"}.get(xyzt_units % 8)  # the other bits are the unit of time
+    if unit is not None:
+        text = f"{path.name}: expected lengths in mm, found a header that states {unit}."
+        fix = "Write spacing and affine in mm, or the right unit if they are in mm already."
+        raise GeometryError(text, fix=fix, code="units")
+
+
 def require_spacing(path: Path, spacing_mm: tuple[float, ...]) -> None:
     """Refuse a spacing that is not positive and finite.
 

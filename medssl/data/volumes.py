@@ -2,7 +2,7 @@
 
 Every failure is an error with a stable code: file-missing, file-kind, file-permission, file-empty, file-format,
 file-truncated, file-oversized, image-dimensions, image-rgb, image-type, image-not-finite, memory (ResourceError),
-spacing and affine (GeometryError).
+spacing, units and affine (GeometryError).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from medssl.core.errors import ImageError, ResourceError
 from medssl.data.volume_checks import (
     no_permission,
     require_affine,
+    require_millimetres,
     require_numbers,
     require_room,
     require_spacing,
@@ -239,6 +240,7 @@ def _nifti_header(path: Path, file_bytes: int) -> Header:
     # Dimensions are looked at first: a 2D image often lacks the spacing of the third axis.
     shape = _without_trailing_one(tuple(int(size) for size in raw.get_data_shape()))
     require_three_dimensions(path, shape)
+    require_millimetres(path, int(raw["xyzt_units"]))
     require_spacing(path, tuple(float(value) for value in raw["pixdim"][1:4]))
     try:
         slope, intercept = raw.get_slope_inter()

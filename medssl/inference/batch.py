@@ -16,7 +16,7 @@ from medssl.core.errors import MedsslError, ResourceError
 from medssl.core.files import sha256_file, sha256_json, sweep_leftovers
 from medssl.core.findings import finding_from
 from medssl.core.provenance import provenance, utc_now
-from medssl.inference.cases import ImageCase
+from medssl.inference.cases import ImageCase, refuse_to_overwrite
 from medssl.inference.memory import CaseMemory, free_memory, peak_memory, require_memory
 from medssl.inference.pipeline import Finished, Outcome, Stage, run_stages
 from medssl.inference.predictor import Predictor, Working
@@ -69,8 +69,12 @@ def run_batch(
 
     Returns:
         The records of the cases, in the order in which they ended.
+
+    Raises:
+        ConfigError: If an output would take the place of an image, or of a file that no run wrote.
     """
     begin = time.monotonic()
+    refuse_to_overwrite(cases, out, replace=not skip_finished)
     sweep_leftovers(out) if out.is_dir() else None
     record = RunRecord(out, _header(predictor, probabilities=probabilities, startup_seconds=startup_seconds))
     runner = _CaseRunner(predictor, record, out, probabilities=probabilities, skip_finished=skip_finished)

@@ -146,3 +146,36 @@ def _refuse_equal_outputs(cases: Sequence[ImageCase]) -> None:
                     f"output {output}.nii.gz. Rename one of them, or run them into different folders."
                 )
                 raise ConfigError(message)
+
+
+def refuse_to_overwrite(cases: Sequence[ImageCase], out: Path, *, replace: bool = False) -> None:
+    """Refuse outputs in the place of files that no run wrote: the images themselves, or label maps of a person.
+
+    A run writes run.json before its first label map, so what lies in a folder without one is not ours.
+
+    Args:
+        cases: From `gather_cases`.
+        out: Output folder.
+        replace: Whether what lies there may be replaced; images of the run never are.
+
+    Raises:
+        ConfigError: If an output exists and is an image of this run, or not known to be ours.
+    """
+    images = {_identity(path) for case in cases for path in case.paths} - {None}
+    ours = replace or (out / "run.json").is_file()
+    for case in cases:
+        for target in (out / f"{case.id}.nii.gz", out / f"{case.id}_probabilities.nii.gz"):
+            identity = _identity(target)
+            if identity is not None and (identity in images or not ours):
+                found = "an image of this run" if identity in images else "a file that no run.json there speaks of"
+                message = f"--out {out}: {target.name} would take the place of {found}. Choose a new folder."
+                raise ConfigError(message)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what is equal for two names of one file, or None if there is no file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return None
+    return status.st_dev, status.st_ino

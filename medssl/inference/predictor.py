@@ -20,7 +20,7 @@ from medssl.inference.memory import CaseMemory, plan_case
 from medssl.inference.network import TileRunner, prepare_network
 from medssl.inference.restore import restore_labels, restore_scores
 from medssl.inference.settings import OutputRule, Transform
-from medssl.inference.tiles import TileSettings, tile_grid
+from medssl.inference.tiles import TileSettings, padded_shape
 from medssl.inference.write import place_fields
 
 # One world unit of difference between the channels of a case, in mm
@@ -136,7 +136,7 @@ class Predictor:
         headers = [read_header(path) for path in paths]
         _require_one_grid(headers)
         first = headers[0]
-        working = tile_grid(self._working_shape(first), self.tiles).padded
+        working = padded_shape(self._working_shape(first), self.tiles)
         return plan_case(
             shape=first.shape,
             stored_bytes=max(header.stored_bytes for header in headers),

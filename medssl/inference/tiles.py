@@ -65,11 +65,16 @@ def tile_grid(shape: Sequence[int], settings: TileSettings) -> TileGrid:
         settings: Tile size and overlap.
     """
     tile = tuple(roi if roi > 0 else size for roi, size in zip(settings.roi_size, shape, strict=True))
-    missing = [max(side - size, 0) for side, size in zip(tile, shape, strict=True)]
+    padded = padded_shape(shape, settings)
+    missing = [size - before for size, before in zip(padded, shape, strict=True)]
     padding = tuple((gap // 2, gap - gap // 2) for gap in missing)
-    padded = tuple(size + gap for size, gap in zip(shape, missing, strict=True))
     axes = [_starts(size, side, share) for size, side, share in zip(padded, tile, settings.overlap, strict=True)]
     return TileGrid(tile=tile, padding=padding, padded=padded, starts=tuple(itertools.product(*axes)))
+
+
+def padded_shape(shape: Sequence[int], settings: TileSettings) -> Shape:
+    """Return the size of a volume padded to at least one tile per axis; no tile is laid, so any size costs nothing."""
+    return tuple(max(size, roi) for size, roi in zip(shape, settings.roi_size, strict=True))
 
 
 def _starts(size: int, side: int, overlap: float) -> list[int]:

@@ -78,13 +78,15 @@ def write_report(
         What could not be shown.
 
     Raises:
-        ConfigError: If a source is missing, broken or of no known kind, or there is none.
+        ConfigError: If a source is missing, broken or of no known kind, or there is none; or `out` is a file of
+            another kind.
         ManifestError: If a manifest breaks its schema.
         DependencyError: If jinja2 or matplotlib is not installed.
     """
     if not sources:
         message = "a report needs at least one source: a run, predictions, metrics, a check or a manifest."
         raise ConfigError(message)
+    _keep_other_files(Path(out))
     content = read_sources(sources, data_root=data_root)
     folder = None
     if viewers or viewer_cases:
@@ -93,6 +95,13 @@ def write_report(
     page, findings = _collect(content, choice)
     write_text(Path(out), render("report.html", {**page, "title": title}))
     return findings
+
+
+def _keep_other_files(out: Path) -> None:
+    """Refuse to write over what is no page: `--out` behind a source that was meant to be one more source."""
+    if out.exists() and out.suffix.lower() not in {".html", ".htm"}:
+        message = f"--out {out}: expected a new file or an .html to replace, found another one. Choose another name."
+        raise ConfigError(message)
 
 
 def _collect(content: Sources, choice: _Choice) -> tuple[dict[str, Any], list[Finding]]:

@@ -88,3 +88,9 @@ def test_on_a_terminal_findings_are_a_table_and_brackets_survive(file, capsys, m
     out = capsys.readouterr().out
     assert "remedy" in out
     assert "a [1].nii.gz" in out
+
+
+def test_the_findings_do_not_replace_the_manifest(file):
+    before = file.read_bytes()
+    assert run(["check", str(file), "--json", str(file)]) == 1
+    assert file.read_bytes() == before

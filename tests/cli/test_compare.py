@@ -29,3 +29,10 @@ def test_cases_that_one_side_lacks_give_exit_code_3(tmp_path: Path, capsys: pyte
 def test_missing_evaluation_is_an_error_of_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["compare", str(tmp_path / "x"), str(tmp_path / "y")]) == 1
     assert "medssl evaluate" in capsys.readouterr().err
+
+
+def test_a_comparison_does_not_replace_what_it_compares(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "a", [0.5]), write(tmp_path / "b", [0.4])
+    before = (tmp_path / "a" / "metrics.json").read_bytes()
+    assert run(["compare", a, b, "--out", str(tmp_path / "a" / "metrics.json")]) == 1
+    assert (tmp_path / "a" / "metrics.json").read_bytes() == before

@@ -55,3 +55,10 @@ def test_a_table_is_imported(folder):
     (folder / "t.csv").write_text("id,image,label\n1,imagesTr/a.nii.gz,labelsTr/a.nii.gz")
     assert run(["import", str(folder / "t.csv"), "--format", "csv", "--out", str(folder / "m.json")]) == 0
     assert load_manifest(folder / "m.json").training[0].id == "1"
+
+
+def test_force_does_not_replace_the_table_itself(folder):
+    table = folder / "cases.csv"
+    table.write_text("id,image\na,imagesTr/a.nii.gz\n")
+    assert run(["import", str(table), "--out", str(table), "--force"]) == 1
+    assert table.read_text().startswith("id,image")

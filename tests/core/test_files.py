@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medssl.core.errors import ManifestError, ResourceError
+from medssl.core.errors import ConfigError, ManifestError, ResourceError
 from medssl.core.files import (
     atomic_folder,
     atomic_path,
     disk_full,
     inside_root,
+    keep_source,
     sha256_file,
     sha256_json,
     sweep_leftovers,
@@ -144,3 +145,12 @@ def test_hashes_depend_on_content_only(tmp_path: Path) -> None:
     assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_json({"b": 1, "a": [1, 2]}) == sha256_json(json.loads('{ "a": [1,2], "b": 1}'))
     assert sha256_json({"a": 1}) != sha256_json({"a": 2})
+
+
+def test_a_source_is_not_written_over_under_any_name(tmp_path: Path) -> None:
+    (tmp_path / "source.json").write_text("{}")
+    (tmp_path / "link.json").symlink_to("source.json")
+    for name in ("source.json", "link.json"):
+        with pytest.raises(ConfigError, match=r"--out .* found one that this command reads"):
+            keep_source(tmp_path / name, [tmp_path / "missing.json", tmp_path / "source.json"])
+    keep_source(tmp_path / "new.json", [tmp_path / "source.json"])

@@ -74,6 +74,21 @@ def test_repeated_ids_and_label_names_are_refused(tmp_path: Path) -> None:
     assert "'x' is not a whole number" in _refusal(tmp_path, labels={"x": "organ"})
 
 
+@pytest.mark.parametrize("value", ["01", "\u0661", "\u00b9", "99999", "-1"])
+def test_a_label_value_that_no_voxel_is_looked_up_by_is_refused(tmp_path: Path, value: str) -> None:
+    assert "is not a whole number" in _refusal(tmp_path, labels={"0": "background", value: "organ"})
+
+
+def test_the_name_of_the_mean_over_classes_is_taken(tmp_path: Path) -> None:
+    assert "is taken" in _refusal(tmp_path, labels={"0": "background", "1": "mean"})
+
+
+@pytest.mark.parametrize("change", [{"image": "a\0.nii"}, {"label": "a\0.nii"}, {"label": ""}, {"patient": ""}])
+def test_what_names_no_file_or_nobody_is_refused(tmp_path: Path, change: dict[str, str]) -> None:
+    case = {"id": "a", "image": "a.nii", **change}
+    assert f"training.0.{next(iter(change))}" in _refusal(tmp_path, training=[case])
+
+
 def test_cases_with_different_channel_counts_are_refused_when_it_matters(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"\[1, 2\]"):
         _load(tmp_path).channels()
@@ -87,7 +102,9 @@ def test_paths_stay_below_the_root_and_name_their_case(tmp_path: Path) -> None:
     assert resolve_label(tmp_path, case) == tmp_path / "ok.nii"
 
 
-@pytest.mark.parametrize("content", ["", "[1, 2]", "{", "\xff\xfe", "[" * 100_000, "9" * 5000])
+@pytest.mark.parametrize(
+    "content", ["", "[1, 2]", "{", "\xff\xfe", "[" * 100_000, "9" * 5000, '{"training": [], "training": []}']
+)
 def test_files_that_are_no_manifest_are_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "m.json").write_text(content, encoding="latin-1")
     with pytest.raises(ManifestError, match=r"m\.json"):

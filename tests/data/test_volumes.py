@@ -140,6 +140,17 @@ def test_a_trailing_dimension_of_one_counts_as_three(tmp_path):
     assert read_volume(tmp_path / "one.nii.gz").voxels.shape == (4, 3, 2)
 
 
+@pytest.mark.parametrize("unit", ["meter", "micron", "mm", "unknown"])
+def test_lengths_that_are_no_millimetres_are_refused(tmp_path, good, unit):
+    image = nib.load(good)
+    image.header.set_xyzt_units(unit, "sec")
+    nib.save(image, tmp_path / "x.nii.gz")
+    if unit in ("mm", "unknown"):
+        assert read_header(tmp_path / "x.nii.gz").spacing_mm == (1.0, 1.5, 2.0)
+    else:
+        assert failure(tmp_path / "x.nii.gz").code == "units"
+
+
 @pytest.mark.parametrize("spacing", [-1.0, float("nan"), float("inf"), 0.0])
 def test_spacing_that_is_not_positive_is_refused(tmp_path, good, spacing):
     content = bytearray(gzip.decompress(good.read_bytes()))

@@ -15,6 +15,7 @@ from inference.tiny_bundle import make_tiny_bundle, tiny_views, write_image
 
 from medssl.bundle.predictor import load_predictor
 from medssl.core import exit_codes
+from medssl.core.errors import ConfigError
 from medssl.inference import batch
 from medssl.inference.batch import case_uncertainty, exit_code, run_batch
 from medssl.inference.cases import gather_cases
@@ -59,6 +60,13 @@ def test_every_case_is_written_and_recorded(predictor, images, tmp_path):
     for record in records:
         assert nib.load(tmp_path / "out" / record["output"]).shape == (18, 15, 20)
         assert set(record["seconds"]) == {"read", "network", "restore", "write", "total"}
+
+
+def test_a_run_into_the_folder_of_its_images_is_refused(predictor, images):
+    before = {path.name: path.read_bytes() for path in images.iterdir()}
+    with pytest.raises(ConfigError, match="an image of this run"):
+        run_batch(predictor, gather_cases([images / "case0.nii.gz"]), images)
+    assert before == {path.name: path.read_bytes() for path in images.iterdir()}
 
 
 def test_finished_cases_are_not_touched(predictor, images, tmp_path, monkeypatch):

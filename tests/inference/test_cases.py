@@ -5,7 +5,7 @@ import json
 import pytest
 
 from medssl.core.errors import ConfigError
-from medssl.inference.cases import gather_cases
+from medssl.inference.cases import gather_cases, refuse_to_overwrite
 
 
 def _touch(folder, *names):
@@ -86,3 +86,22 @@ def test_one_part_of_a_manifest_is_taken(tmp_path):
     assert case.paths == (tmp_path / "data" / "b1.nii", tmp_path / "data" / "b2.nii")
     with pytest.raises(ConfigError, match="--part"):
         gather_cases([tmp_path / "m.json"], part="tests")
+
+
+@pytest.mark.parametrize("name", ["x.nii.gz", "link.nii.gz"])
+def test_an_output_never_takes_the_place_of_an_image(tmp_path, name):
+    _touch(tmp_path, "x.nii.gz", "run.json")  # also where a run wrote before, and through another name of the folder
+    (tmp_path / "link.nii.gz").symlink_to("x.nii.gz")
+    cases = gather_cases([tmp_path / name])
+    with pytest.raises(ConfigError, match=f"{name} would take the place of an image"):
+        refuse_to_overwrite(cases, tmp_path, replace=True)
+
+
+def test_label_maps_that_no_run_wrote_are_kept(tmp_path):
+    _touch(tmp_path, "images/x.nii.gz", "labels/x.nii.gz")
+    cases = gather_cases([tmp_path / "images"])
+    with pytest.raises(ConfigError, match="a file that no run"):
+        refuse_to_overwrite(cases, tmp_path / "labels")
+    refuse_to_overwrite(cases, tmp_path / "labels", replace=True)
+    _touch(tmp_path, "labels/run.json")
+    refuse_to_overwrite(cases, tmp_path / "labels")

@@ -9,7 +9,8 @@ import SimpleITK
 from inference.tiny_bundle import make_tiny_bundle, stock_label_map, write_image
 
 from medssl.bundle.predictor import load_predictor
-from medssl.core.errors import GeometryError
+from medssl.core.errors import GeometryError, ResourceError
+from medssl.inference.memory import require_memory
 
 OBLIQUE = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.3, -0.2, 0.1) @ np.diag([-1.2, 0.8, 1.4]), [9, -3, 4])
 AFFINES = {"identity": np.eye(4), "LPS": np.diag([-1.0, -1.0, 1.0, 1.0]), "oblique": OBLIQUE}
@@ -104,3 +105,12 @@ def test_settings_of_the_command_replace_those_of_the_bundle(tmp_path):
         assert (predictor.tiles.overlap, predictor.tiles.batch_size, predictor.lanes) == ((0.25,) * 3, 3, 2)
         assert "overlap 0.25" in predictor.describe()
         assert json.dumps(predictor.facts.labels) == json.dumps({"0": "background", "1": "front", "2": "back"})
+
+
+def test_an_absurd_spacing_is_refused_at_once(tmp_path):
+    bundle = make_tiny_bundle(tmp_path / "bundle", spacing=(1.0, 1.0, 1.0))
+    image = write_image(tmp_path / "x.nii.gz", shape=(10, 10, 10), affine=np.diag([1e9, 1e9, 1e9, 1.0]))
+    with load_predictor(bundle, device="cpu") as predictor:
+        need = predictor.plan([image])  # laying the tiles of 10^30 voxels would never end
+    with pytest.raises(ResourceError, match="expected at most"):
+        require_memory(need)

@@ -145,3 +145,11 @@ def test_viewer_pages_lie_beside_the_report_and_are_linked(study, tmp_path):
 def test_viewer_page_of_one_named_case(study, tmp_path):
     write_report([study["predictions"], study["whole"]], tmp_path / "r.html", viewer_cases=["whole-template"])
     assert [path.name for path in (tmp_path / "r_viewer").iterdir()] == ["whole-template.html"]
+
+
+def test_a_file_that_is_no_page_is_never_replaced(study: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "metrics.json"
+    out.write_text("precious")
+    with pytest.raises(ConfigError, match="found another one"):
+        write_report(list(study.values()), out)
+    assert out.read_text() == "precious"
