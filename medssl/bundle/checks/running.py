@@ -18,7 +18,7 @@ from torch import nn
 from medssl.bundle.checks.phantoms import SEED, image_path, phantom_shape, write_phantom_image
 from medssl.bundle.checks.subject import Subject, finding
 from medssl.bundle.predictor import load_weights
-from medssl.bundle.resolve import load_config, run_workflow, workflow
+from medssl.bundle.resolve import build_network, load_config, run_workflow, workflow
 from medssl.core.errors import CheckpointError
 from medssl.core.findings import Finding
 
@@ -123,13 +123,10 @@ def one_thread() -> Iterator[None]:
 
 def bare_network(bundle: Path) -> nn.Module:
     """Build `network_def` of inference.json on the CPU, with weights drawn from a fixed seed."""
-    from monai.bundle import ConfigParser
-
-    content = load_config(bundle, ("inference",)).content
+    config = load_config(bundle, ("inference",))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        network: nn.Module = ConfigParser(config=dict(content)).get_parsed_content("network_def")
-    return network.eval()
+        return build_network(config).eval()
 
 
 def network_with_weights(bundle: Path) -> nn.Module:
