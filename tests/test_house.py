@@ -36,7 +36,6 @@ TESTED_ELSEWHERE = {
     "bundle/config.py": "tests/bundle/test_resolve.py and test_trust.py: merging is tested with what stands on it",
     "bundle/describe.py": "tests/cli/test_finetune.py: what it writes is checked on a finished bundle",
     "bundle/finetune.py": "tests/cli/test_finetune.py",
-    "bundle/metadata.py": "tests/bundle/test_verify.py",
     **{
         f"bundle/checks/{name}.py": "tests/bundle/test_verify.py: each check breaks a good bundle in one way"
         for name in ("configuration", "description", "files", "hosts", "subject")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from medssl.bundle.config import META, read_json
 from medssl.bundle.predictor import load_weights
-from medssl.bundle.resolve import load_config
+from medssl.bundle.resolve import build_network, load_config
 from medssl.core.errors import ConfigError, MedsslError
 from medssl.core.files import atomic_path, sha256_file
 from medssl.core.optional import require
@@ -132,10 +132,8 @@ def _compared(record: Export, run: Run, images: list[Tensor], expected: list[Ten
 
 
 def _network_and_images(bundle: Path, *, trust: bool, open_shape: bool) -> tuple[nn.Module, list[Tensor]]:
-    from monai.bundle import ConfigParser
-
     config = load_config(bundle, ("inference",), trust=trust)
-    network: nn.Module = ConfigParser(config=dict(config.content)).get_parsed_content("network_def")
+    network = build_network(config)
     load_weights(network, bundle / "models" / "model.pt")
     image = config.content[META]["network_data_format"]["inputs"]["image"]
     channels, size = int(image["num_channels"]), [int(side) for side in image["spatial_shape"]]
@@ -182,14 +180,13 @@ class _Onnx:
     def __init__(self, network: nn.Module, image: Tensor, open_shape: bool) -> None:
         for module in ("onnx", "onnxscript", "onnxruntime"):
             require(module, feature="Export to ONNX", extra="export")
-        shapes = ({axis: torch.export.Dim.AUTO for axis in (0, *range(2, image.ndim))},) if open_shape else None
         try:
             self.program: Any = torch.onnx.export(
                 network,
                 (image,),
                 input_names=["image"],
                 output_names=["pred"],
-                dynamic_shapes=shapes,
+                dynamic_shapes=_dynamic_shapes(image, open_shape),
                 opset_version=_OPSET,
                 dynamo=True,
                 verbose=False,
@@ -212,9 +209,8 @@ class _Pt2:
     method = "export"
 
     def __init__(self, network: nn.Module, image: Tensor, open_shape: bool) -> None:
-        shapes = ({axis: torch.export.Dim.AUTO for axis in (0, *range(2, image.ndim))},) if open_shape else None
         try:
-            self.program = torch.export.export(network, (image,), dynamic_shapes=shapes)
+            self.program = torch.export.export(network, (image,), dynamic_shapes=_dynamic_shapes(image, open_shape))
         except Exception as reason:  # the exporter raises many kinds
             message = f"pt2: the network cannot be exported ({_first(reason)})."
             raise ExportError(message, fix="Use another form.") from reason
@@ -230,6 +226,11 @@ class _Pt2:
 
 
 _WRITERS: dict[str, Any] = {"torchscript": _TorchScript, "onnx": _Onnx, "pt2": _Pt2}
+
+
+def _dynamic_shapes(image: Tensor, open_shape: bool) -> tuple[dict[int, Any]] | None:
+    """Return the axes of the one input that may vary: batch and space, or none."""
+    return ({axis: torch.export.Dim.AUTO for axis in (0, *range(2, image.ndim))},) if open_shape else None
 
 
 def _first(reason: BaseException) -> str:

@@ -14,7 +14,7 @@ from medssl.bundle.checks.subject import Subject
 from medssl.bundle.config import read_json
 from medssl.bundle.describe import Description, describe
 from medssl.bundle.predictor import load_predictor
-from medssl.bundle.resolve import load_config
+from medssl.bundle.resolve import build_network, load_config
 from medssl.bundle.run import copy_bundle, train
 from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import write_json, write_text
@@ -136,18 +136,13 @@ def _head_of_other_classes(request: Request) -> list[str]:
     """
     if _classes(request.bundle) == _classes(request.out):
         return []
-    network = load_config(request.out, ("inference",), trust=request.trust).content["network_def"]
+    config = load_config(request.out, ("inference",), trust=request.trust)
+    classes = config.content["network_def"]["out_channels"]
     shapes = [
-        {name: tensor.shape for name, tensor in _build({**network, "out_channels": count}).state_dict().items()}
-        for count in (network["out_channels"], network["out_channels"] + 1)
+        {name: tensor.shape for name, tensor in build_network(config, out_channels=count).state_dict().items()}
+        for count in (classes, classes + 1)
     ]
     return sorted(name for name in shapes[0] if shapes[0][name] != shapes[1].get(name))
-
-
-def _build(network: dict[str, Any]) -> Any:
-    from monai.bundle import ConfigParser
-
-    return ConfigParser({"network_def": network}).get_parsed_content("network_def")
 
 
 def _classes(bundle: Path) -> list[str]:

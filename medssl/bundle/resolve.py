@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medssl.bundle.config import COMPONENT_KEYS, META, BundleConfig, get_item, merge_config, nearest_id, walk
 from medssl.bundle.expressions import references
@@ -21,6 +21,9 @@ from medssl.bundle.trust import require_trust
 from medssl.core.errors import ConfigError, MedsslError
 from medssl.core.findings import Finding
 from medssl.core.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _CODE = "B05"
 _VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
@@ -138,6 +141,20 @@ def workflow_of(config: BundleConfig, workflow_type: str) -> Any:
     from monai.bundle import ConfigWorkflow
 
     return _built(ConfigWorkflow, config, workflow_type)
+
+
+def build_network(config: BundleConfig, **changes: Any) -> nn.Module:
+    """Build `network_def` of a configuration that `load_config` returned, without the bundle's weights.
+
+    Args:
+        config: The configuration.
+        changes: Arguments of the network that replace those of the configuration.
+    """
+    from monai.bundle import ConfigParser
+
+    definition = {**config.content["network_def"], **changes}
+    network: nn.Module = ConfigParser({**config.content, "network_def": definition}).get_parsed_content("network_def")
+    return network
 
 
 def run_workflow(flow: Any) -> None:

@@ -8,9 +8,9 @@ import torch
 from monai.bundle import ckpt_export, onnx_export, verify_metadata, verify_net_in_out
 
 from medssl.bundle.catalog import shipped_bundles
+from medssl.bundle.checks.description import SCHEMA_FILE
 from medssl.bundle.checks.running import network_with_weights
 from medssl.bundle.checks.subject import Subject
-from medssl.bundle.metadata import SCHEMA_FILE
 
 every_bundle = pytest.mark.parametrize("bundle", shipped_bundles().values(), ids=shipped_bundles().keys())
 

@@ -1,6 +1,6 @@
 """B16, B17: the steps by which MONAI Label and the MONAI Deploy App SDK read a bundle, replayed on a phantom.
 
-Neither is installed here; what they do to a configuration is written down in the rules for bundles, and is done to
+medssl needs neither; what they do to a configuration is written down in the rules for bundles, and is done to
 the bundle in the same order, with MONAI's own parser and engines.
 """
 
@@ -13,13 +13,13 @@ from typing import Any
 import nibabel as nib
 import torch
 
-from medssl.bundle.checks.learning import short
 from medssl.bundle.checks.phantoms import image_path, phantom_shape, write_phantom_cases, write_phantom_image
-from medssl.bundle.checks.running import runnable_copy
+from medssl.bundle.checks.running import data_places, runnable_copy, short
 from medssl.bundle.checks.subject import Subject, finding
 from medssl.bundle.config import get_item
 from medssl.bundle.resolve import run_workflow, workflow
 from medssl.core.findings import Finding
+from medssl.data.datasets import training_cases
 
 _LABEL_MAP_DIMENSIONS = 4  # one channel and three axes, as both hosts hand it on
 
@@ -118,8 +118,8 @@ def _in_memory(item: Any, kind: Any) -> Any:
 def _label_training(subject: Subject, bundle: Path) -> Iterator[Finding]:
     """Change train.json as MONAI Label does, and train one short epoch on pairs without any other key."""
     manifest = write_phantom_cases(bundle / "data", subject)
-    overrides = short(subject, epochs=1, iterations=1) | {"data_list_file_path": str(manifest)}
-    flow = workflow(bundle, ("train",), overrides={**overrides, "dataset_dir": str(manifest.parent)})
+    overrides = short(subject, epochs=1, iterations=1) | data_places(manifest)
+    flow = workflow(bundle, ("train",), overrides=overrides)
     parser = flow.parser
     pairs = _label_pairs(manifest)
     parser["train#trainer#max_epochs"] = 1
@@ -139,8 +139,6 @@ def _label_training(subject: Subject, bundle: Path) -> Iterator[Finding]:
 
 
 def _label_pairs(manifest: Path) -> list[dict[str, Any]]:
-    from medssl.data.datasets import training_cases
-
     return [{"image": case["image"], "label": case["label"]} for case in training_cases(manifest=str(manifest))]
 
 

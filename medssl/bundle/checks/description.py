@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata as installed_packages
+from pathlib import Path
 from typing import Any
 
 from medssl.bundle.catalog import pinned_packages
 from medssl.bundle.checks.subject import Subject, finding
-from medssl.bundle.config import BundleConfig, get_item
-from medssl.bundle.metadata import metadata_findings
+from medssl.bundle.config import BundleConfig, get_item, read_json
 from medssl.core.findings import Finding
 
+SCHEMA_FILE = Path(__file__).parents[1] / "bundle_metadata.schema.json"
 _MONAI_FLOOR = "1.6.1"
 # What networks call their numbers of channels
 _INPUT_NAMES = ("in_channels", "in_chans", "channels_in")
@@ -19,9 +20,21 @@ _OUTPUT_NAMES = ("out_channels", "num_classes", "classes", "channels_out")
 
 
 def metadata(subject: Subject) -> Iterator[Finding]:
-    """B03: metadata.json against the schema that medssl carries."""
-    if subject.metadata:
-        yield from metadata_findings(subject.metadata, extra_schema=subject.extra_schema)
+    """B03: metadata.json against the schema that medssl carries and, if it is given, a second one; all offline."""
+    content = subject.metadata
+    if not content:
+        return
+    for schema in (SCHEMA_FILE, subject.extra_schema):
+        if schema is not None:
+            yield from _schema_findings(content, schema)
+    version, changelog = content.get("version"), content.get("changelog")
+    if isinstance(changelog, dict) and version not in changelog:
+        text = f"there is no line for the current version {version!r}"
+        yield finding("B03", "metadata.json, changelog", text, "Correct metadata.json.")
+    for name in ("eval_metrics", "memory"):
+        if not content.get(name):
+            fix = "Measure it with the shipped weights and write it down."
+            yield finding("B03", f"metadata.json, {name}", f"{name} is not stated", fix, severity="warning")
 
 
 def channels(subject: Subject) -> Iterator[Finding]:
@@ -63,6 +76,15 @@ def versions(subject: Subject) -> Iterator[Finding]:
             yield finding("B13", where, text, f"Use monai {_MONAI_FLOOR} or later.", severity="warning")
 
 
+def _schema_findings(content: dict[str, Any], schema: Path) -> Iterator[Finding]:
+    from jsonschema.validators import validator_for
+
+    rules = read_json(schema)
+    for error in validator_for(rules)(rules).iter_errors(content):
+        where = "#".join(str(step) for step in error.absolute_path) or "metadata"
+        yield finding("B03", f"metadata.json, {where}", error.message, "Correct metadata.json.")
+
+
 def _network_channels(subject: Subject, names: tuple[str, ...]) -> Iterator[tuple[BundleConfig, int]]:
     seen = set()
     for _, config in subject.workflows():
@@ -90,8 +112,8 @@ def _followed(config: BundleConfig, value: Any) -> Any:
 
 def _installed(package: str) -> str | None:
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return installed_packages.version(package)
+    except installed_packages.PackageNotFoundError:
         return None
 
 

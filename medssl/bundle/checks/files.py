@@ -29,8 +29,6 @@ _HOME = re.compile(r"(^|[^\w])(/home/|/root/|/Users/|[A-Za-z]:\\Users\\)")
 _HOST = re.compile(r"\w+://|(\d{1,3}\.){3}\d{1,3}|\blocalhost\b")
 _LARGE_LINE = re.compile(r"\s*(?P<first>-\s+)?(?P<key>path|url|hash_val|hash_type):\s*(?P<value>.*?)\s*")
 _HASHES = ("md5", "sha1", "sha256", "sha512")
-
-
 # What a run leaves beside the bundle it makes; it stays where it was made
 _OF_THE_RUN = frozenset({"checkpoints", "results", "folds"})
 

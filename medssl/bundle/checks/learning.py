@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,19 @@ import torch
 from ignite.engine import Events
 
 from medssl.bundle.checks.phantoms import write_phantom_cases
-from medssl.bundle.checks.running import runnable_copy
+from medssl.bundle.checks.running import data_places, known_overrides, one_thread, runnable_copy, short
 from medssl.bundle.checks.subject import Subject, finding
+from medssl.bundle.predictor import load_predictor
 from medssl.bundle.resolve import run_workflow, workflow
 from medssl.core import exit_codes
 from medssl.core.errors import TrainingError
 from medssl.core.findings import Finding
 from medssl.data.manifest import load_manifest
+from medssl.evaluation import evaluate_segmentations
+from medssl.inference.batch import run_batch
+from medssl.inference.cases import gather_cases
 from medssl.networks.weights import StateDict, read_weights
 
-_SHORT = {"num_workers": 0, "val_interval": 1, "use_tensorboard": False, "save_minutes": 1e6}
 _GUARD_ITERATIONS = 12
 _STOP_AT = 2
 
@@ -79,33 +81,20 @@ def evaluation(subject: Subject) -> Iterator[Finding]:
         return
     with runnable_copy(subject) as bundle:
         manifest = write_phantom_cases(bundle / "data", subject, leave_out_last=True)
-        run_workflow(_flow(bundle, manifest, {"num_workers": 0}, subject, files=("train", "evaluate")))
+        overrides = known_overrides(subject, {"num_workers": 0}) | data_places(manifest)
+        run_workflow(workflow(bundle, ("train", "evaluate"), overrides=overrides))
         if not list((bundle / "results").glob("*.csv")):
             yield finding("B21", "evaluate.json", "the run leaves no table of metrics", "Add MetricsSaver.")
         yield from _count_findings(bundle, manifest)
 
 
-def short(subject: Subject, *, epochs: int, iterations: int) -> dict[str, Any]:
-    """Return the overrides, among the ids that the bundle has, that make a run as short as asked."""
-    wished = {**_SHORT, "epochs": epochs, "iterations_per_epoch": iterations, "device": "cpu", "select_best": False}
-    return {item_id: value for item_id, value in wished.items() if item_id in subject.configs["train"]}
-
-
-def _flow(
-    bundle: Path, manifest: Path, overrides: Mapping[str, Any], subject: Subject, *, files: tuple[str, ...] = ("train",)
-) -> Any:
-    known = {item_id: value for item_id, value in overrides.items() if item_id in subject.configs["train"]}
-    places = {"data_list_file_path": str(manifest), "dataset_dir": str(manifest.parent), "device": "cpu"}
-    return workflow(bundle, files, overrides={**known, **places})
-
-
 def _run(bundle: Path, manifest: Path, overrides: Mapping[str, Any]) -> None:
-    run_workflow(_flow(bundle, manifest, overrides, Subject(bundle)))
+    run_workflow(workflow(bundle, ("train",), overrides={**overrides, **data_places(manifest)}))
 
 
 def _stopped_run(bundle: Path, manifest: Path, overrides: Mapping[str, Any]) -> bool:
     """Send SIGTERM to this process during a run; tell whether the run took it as the order to save and end."""
-    flow = _flow(bundle, manifest, overrides, Subject(bundle))
+    flow = workflow(bundle, ("train",), overrides={**overrides, **data_places(manifest)})
     flow.initialize()
     trainer = flow.parser.get_parsed_content("train#trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(once=_STOP_AT), lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -131,11 +120,6 @@ def _weights_findings(before: StateDict, after: StateDict, *, unlabeled: bool) -
 
 
 def _count_findings(bundle: Path, manifest: Path) -> Iterator[Finding]:
-    from medssl.bundle.predictor import load_predictor
-    from medssl.evaluation.segmentation import evaluate_segmentations
-    from medssl.inference.batch import run_batch
-    from medssl.inference.cases import gather_cases
-
     predictions = bundle / "predictions"
     cases = gather_cases([manifest], part="validation")
     with load_predictor(bundle, device="cpu", workers=1) as predictor:
@@ -151,14 +135,3 @@ def _count_findings(bundle: Path, manifest: Path) -> Iterator[Finding]:
 
 def _different(first: StateDict, second: StateDict) -> list[str]:
     return [name for name in first if name not in second or not torch.equal(first[name], second[name])]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums over several threads come in any order, so only one thread repeats a run bit for bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

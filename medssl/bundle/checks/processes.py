@@ -17,9 +17,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from medssl.bundle.checks.learning import one_thread, short
 from medssl.bundle.checks.phantoms import write_phantom_cases
-from medssl.bundle.checks.running import bare_network, runnable_copy
+from medssl.bundle.checks.running import (
+    bare_network,
+    data_places,
+    known_overrides,
+    one_thread,
+    runnable_copy,
+    short,
+)
 from medssl.bundle.checks.subject import Subject, finding
 from medssl.bundle.config import walk
 from medssl.bundle.resolve import run_workflow, workflow
@@ -45,11 +51,11 @@ def processes(subject: Subject) -> Iterator[Finding]:
         return
     with one_thread(), runnable_copy(subject) as one, runnable_copy(subject) as several:
         manifest = write_phantom_cases(one / "data", subject)
-        places = {"data_list_file_path": str(manifest), "dataset_dir": str(manifest.parent), "device": "cpu"}
+        places = data_places(manifest)
         if "multi_gpu_train" in subject.configs:
             yield from _training(subject, one, several, places)
         if {"evaluate", "multi_gpu_evaluate"} <= subject.configs.keys():
-            yield from _evaluation(several, places)
+            yield from _evaluation(subject, several, places)
 
 
 def _training(subject: Subject, one: Path, several: Path, places: Mapping[str, Any]) -> Iterator[Finding]:
@@ -79,10 +85,10 @@ def _training(subject: Subject, one: Path, several: Path, places: Mapping[str, A
         yield finding("B23", where, text, _FIX_STEP)
 
 
-def _evaluation(bundle: Path, places: Mapping[str, Any]) -> Iterator[Finding]:
+def _evaluation(subject: Subject, bundle: Path, places: Mapping[str, Any]) -> Iterator[Finding]:
     where, files = "multi_gpu_evaluate.json", ("train", "evaluate")
     out = {name: bundle / "results" / name for name in ("one", "several")}
-    common = {**places, "num_workers": 0}
+    common = {**places, **known_overrides(subject, {"num_workers": 0})}
     run_workflow(workflow(bundle, files, overrides={**common, "output_dir": str(out["one"])}))
     overrides = {**common, "output_dir": str(out["several"])}
     reason = _torchrun(bundle, (*files, "multi_gpu_evaluate"), overrides, count=_EVALUATING)
@@ -102,13 +108,12 @@ def _comparable(subject: Subject) -> dict[str, Any]:
     """Return overrides under which processes may differ by the order of sums only: float32, no dropout, plain steps."""
     train = subject.configs["train"]
     wished = {"amp": False, "finetune": True, "finetune_minimum_match": 0.0, "optimizer": _SGD}
-    known = {item_id: value for item_id, value in wished.items() if item_id in train}
     dropout = {
         f"network_def#{item_id}": 0.0
         for item_id, value in walk(train.get("network_def", {}))
         if "drop" in item_id.rpartition("#")[2] and isinstance(value, float)
     }
-    return {**short(subject, epochs=1, iterations=2), **known, **dropout}
+    return {**short(subject, epochs=1, iterations=2), **known_overrides(subject, wished), **dropout}
 
 
 def _torchrun(bundle: Path, files: Sequence[str], overrides: Mapping[str, Any], *, count: int) -> str | None:

@@ -1,11 +1,11 @@
-"""B14, B15, B18: the network with its weights, on one patch and on a whole image of oblique geometry."""
+"""B14, B15, B18: the network with its weights, on one patch and on a whole image; and what all runs of a check need."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from torch import nn
 from medssl.bundle.checks.phantoms import SEED, image_path, phantom_shape, write_phantom_image
 from medssl.bundle.checks.subject import Subject, finding
 from medssl.bundle.predictor import load_weights
-from medssl.bundle.resolve import load_config, run_workflow, workflow
+from medssl.bundle.resolve import build_network, load_config, run_workflow, workflow
 from medssl.core.errors import CheckpointError
 from medssl.core.findings import Finding
 
 _PARTS = ("configs", "models", "docs")
 _ATOL_MM = 1e-3
+_SHORT = {"num_workers": 0, "val_interval": 1, "use_tensorboard": False, "save_minutes": 1e6, "select_best": False}
 
 
 def weights(subject: Subject) -> Iterator[Finding]:
@@ -94,15 +95,38 @@ def runnable_copy(subject: Subject) -> Iterator[Path]:
         yield copy
 
 
+def known_overrides(subject: Subject, wished: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those overrides whose ids the bundle's train.json has."""
+    return {item_id: value for item_id, value in wished.items() if item_id in subject.configs["train"]}
+
+
+def short(subject: Subject, *, epochs: int, iterations: int) -> dict[str, Any]:
+    """Return the overrides, among the ids that the bundle has, that make a training as short as asked."""
+    return known_overrides(subject, {**_SHORT, "epochs": epochs, "iterations_per_epoch": iterations})
+
+
+def data_places(manifest: Path) -> dict[str, Any]:
+    """Return the overrides that make a run read a manifest of phantoms, on the CPU."""
+    return {"data_list_file_path": str(manifest), "dataset_dir": str(manifest.parent), "device": "cpu"}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums over several threads come in any order, so only one thread repeats a run bit for bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def bare_network(bundle: Path) -> nn.Module:
     """Build `network_def` of inference.json on the CPU, with weights drawn from a fixed seed."""
-    from monai.bundle import ConfigParser
-
-    content = load_config(bundle, ("inference",)).content
+    config = load_config(bundle, ("inference",))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        network: nn.Module = ConfigParser(config=dict(content)).get_parsed_content("network_def")
-    return network.eval()
+        return build_network(config).eval()
 
 
 def network_with_weights(bundle: Path) -> nn.Module:
