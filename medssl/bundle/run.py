@@ -15,9 +15,9 @@ from typing import Any
 from medssl.bundle.config import read_json
 from medssl.bundle.resolve import load_config, own_errors, resolved_json, workflow_of
 from medssl.core.errors import ConfigError
-from medssl.core.files import atomic_folder, sha256_file, sweep_leftovers, write_json
+from medssl.core.files import atomic_folder, sha256_file, sha256_json, sweep_leftovers, write_json
 from medssl.core.provenance import provenance
-from medssl.data.manifest import load_manifest
+from medssl.data.manifest import Manifest, load_manifest
 from medssl.training.distributed import is_launched, is_main_process, process_count, wait_for_all
 
 _logger = logging.getLogger("medssl.bundle")
@@ -34,6 +34,8 @@ _FREE_TO_CHANGE = {
     "save_minutes",
     "use_tensorboard",
 }
+# Key of resolved.json beside the settings
+_DATA = "data_sha256"
 
 
 def copy_bundle(bundle: Path, out: Path) -> None:
@@ -87,7 +89,7 @@ def train(
         The record that the main process also writes to results/run.json; there it names the weights.
 
     Raises:
-        ConfigError: If the configuration is wrong, or differs from that of the run to continue.
+        ConfigError: If the configuration is wrong, or it or the cases differ from those of the run to continue.
     """
     root = (data_root or manifest.parent).resolve()
     values = {
@@ -103,9 +105,10 @@ def train(
     with own_errors():
         flow.initialize()  # joins the processes
     is_main = is_main_process()
-    record = provenance("train", manifest=load_manifest(manifest).sha256(), overrides=dict(overrides or {}))
+    dataset = load_manifest(manifest)
+    record = provenance("train", manifest=dataset.sha256(), overrides=dict(overrides or {}))
     if is_main:
-        _prepare(bundle, out, resolved_json(config))
+        _prepare(bundle, out, resolved_json(config) | {_DATA: _data_sha256(dataset)})
     record |= _run(flow)
     if is_main:
         record["weights_sha256"] = sha256_file(out / "models" / "model.pt")
@@ -140,13 +143,20 @@ def _refuse_changed_settings(out: Path, settings: dict[str, Any]) -> None:
     saved_file = out / "results" / "resolved.json"
     if not (out / "checkpoints" / "last.pt").is_file() or not saved_file.is_file():
         return
-    saved = read_json(saved_file)
+    # Runs of earlier versions do not name their data
+    saved = {_DATA: settings[_DATA]} | read_json(saved_file)
     before, now = (_lines({k: v for k, v in each.items() if k not in _FREE_TO_CHANGE}) for each in (saved, settings))
     changed = [line for line in difflib.unified_diff(before, now, "saved run", "this command", n=0, lineterm="")]
     if changed:
         message = f"{out}: the run to continue has other settings:\n" + "\n".join(changed)
         message += "\nPut the settings back to resume, or start a new run in another --out folder."
         raise ConfigError(message)
+
+
+def _data_sha256(manifest: Manifest) -> str:
+    """Return the hash of what training reads of a manifest, wherever its files lie; other test cases change nothing."""
+    content = manifest.to_json()
+    return sha256_json({key: content[key] for key in ("labels", "training", "unlabeled", "validation")})
 
 
 def _lines(settings: dict[str, Any]) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from medssl.core.errors import ConfigError
 from medssl.core.suggest import did_you_mean
@@ -14,6 +16,7 @@ from medssl.data.manifest import PARTS
 
 _COLUMNS = ("id", "image", "label", "patient", "site", "class", "part", "fold")
 _CHANNEL_COLUMN = re.compile(r"image_(\d+)$")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def import_csv(source: Path, options: ImportOptions) -> Imported:
@@ -53,9 +56,11 @@ def _read_rows(source: Path) -> Iterator[tuple[int, dict[str, str]]]:
         message = f"{source.name}: expected a table in UTF-8, found something unreadable ({error}). Save it as UTF-8."
         raise ConfigError(message) from error
     heading = text.split("\n", 1)[0]
-    reader = csv.DictReader(text.splitlines(), delimiter=max(",;\t", key=heading.count))
+    # strict: a quote that is never closed would swallow the rows behind it
+    lines = io.StringIO(text, newline="")
+    reader = csv.DictReader(lines, delimiter=max(",;\t", key=heading.count), strict=True)
     _require_columns(source, [name.strip() for name in reader.fieldnames or ()])
-    for row in reader:
+    for row in _parsed(source, reader):
         if None in row:
             message = (
                 f"{source.name}, row {reader.line_num}: expected {len(reader.fieldnames or ())} cells, found more."
@@ -64,6 +69,14 @@ def _read_rows(source: Path) -> Iterator[tuple[int, dict[str, str]]]:
         cells = {name.strip(): (value or "").strip() for name, value in row.items()}
         if any(cells.values()):
             yield reader.line_num, {name: value for name, value in cells.items() if value}
+
+
+def _parsed(source: Path, reader: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
+    try:
+        yield from reader
+    except csv.Error as error:  # a quote that is not closed, a cell of 128 KiB
+        message = f"{source.name}, row {reader.line_num}: expected cells that can be read, found: {error}."
+        raise ConfigError(f"{message} Look for a quote that is not closed.") from error
 
 
 def _require_columns(source: Path, found: list[str]) -> None:
@@ -94,9 +107,9 @@ def _case(row: dict[str, str], folder: Path, root: Path) -> tuple[str, CaseEntry
         case["label"] = relative_path(folder / row["label"], root)
     case |= {name: row[name] for name in ("patient", "site") if name in row}
     if "class" in row:
-        case["class"] = int(row["class"]) if row["class"].isdigit() else row["class"]
+        case["class"] = int(row["class"]) if _NUMBER.fullmatch(row["class"]) else row["class"]
     if "fold" in row:
-        if not row["fold"].isdigit():
+        if not _NUMBER.fullmatch(row["fold"]):
             message = f'fold: expected a whole number from 0, found "{row["fold"]}". Correct it.'
             raise ConfigError(message)
         case["fold"] = int(row["fold"])

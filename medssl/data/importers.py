@@ -48,7 +48,12 @@ def parse_labels(text: str) -> Labels:
     labels: Labels = {}
     for entry in text.split(","):
         value, separator, name = (part.strip() for part in entry.partition("="))
-        if not separator or not value.isdigit() or not name or str(int(value)) in labels:
+        if (
+            not separator
+            or not (value.isascii() and value.isdigit() and len(value) < 6)
+            or not name
+            or str(int(value)) in labels
+        ):
             message = f'--labels: expected "VALUE=name,VALUE=name" with each value once, found {entry!r} in {text!r}.'
             raise ConfigError(f"{message} Write for example: --labels 0=background,1=liver")
         labels[str(int(value))] = name

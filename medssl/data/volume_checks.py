@@ -31,8 +31,9 @@ def size_of_regular_file(path: Path) -> int:
         raise ImageError(text, fix="Correct the path, or bring the file back.", code="file-missing") from error
     except PermissionError as error:
         raise no_permission(path) from error
-    except OSError as error:  # a loop of links, a name too long, a network drive that went away
-        text = f"{name}: expected an image file, found a path that cannot be followed ({error.strerror})."
+    except (OSError, ValueError) as error:  # a loop of links, a name too long, a NUL in it, a drive that went away
+        why = error.strerror if isinstance(error, OSError) else error
+        text = f"{name}: expected an image file, found a path that cannot be followed ({why})."
         raise ImageError(text, fix="Correct the path or the link.", code="file-missing") from error
     if not stat.S_ISREG(status.st_mode):
         found = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"

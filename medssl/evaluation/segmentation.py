@@ -117,7 +117,7 @@ def evaluate_segmentations(
     folder = open_predictions(predictions)
     classes, findings = match_labels(manifest, folder)
     labelled = _labelled(manifest, part)
-    findings += _unlabelled(manifest.part(part)) + _without_patient(labelled)
+    findings += _unlabelled(manifest.part(part)) + _without_patient(labelled) + _of_other_runs(labelled, folder)
     headers = [_header(_label_path(root, case)) for case in labelled]
     job = partial(
         CaseJob,
@@ -190,6 +190,16 @@ def _without_patient(cases: Sequence[Case]) -> list[Finding]:
     text = f"{count} of {len(cases)} cases name no patient; each counts as a patient of its own in the intervals."
     fix = "If patients have several cases, name the patients in the manifest: the intervals are too narrow without."
     return [Finding(code="patients-unknown", severity="info", text=text, fix=fix)]
+
+
+def _of_other_runs(cases: Sequence[Case], folder: PredictionFolder) -> list[Finding]:
+    """Find label maps that the folder's run.json does not speak of, such as those of an earlier run's bundle."""
+    if folder.labels is None:
+        return []
+    text = "run.json does not speak of this label map: another run or program made it. It was scored as it is."
+    fix = "Predict the case again into this folder, or score what belongs together in a folder of its own."
+    others = [case.id for case in cases if case.id not in folder.cases and folder.path(case.id).is_file()]
+    return [Finding(code="prediction-unlisted", severity="warning", case=each, text=text, fix=fix) for each in others]
 
 
 def _label_path(root: Path, case: Case) -> Path:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from medssl.core.errors import ConfigError
 from medssl.core.files import sha256_json
+from medssl.core.strict_json import parse_json
 from medssl.core.suggest import did_you_mean
 
 _NAME = r"^[a-z0-9]+(_[a-z0-9]+)*$"
@@ -102,8 +102,8 @@ class StudyPlan(_Strict):
     name: str
     about: str = ""
     part: Literal["validation", "test"]
-    draws: dict[str, tuple[tuple[str, ...], ...]]
-    seeds: tuple[int, ...] = (0,)
+    draws: dict[str, Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)]] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     budget: int = Field(ge=1)
     iterations_per_epoch: int = Field(default=25, ge=1)
     baseline: str
@@ -177,8 +177,8 @@ def load_plan(path: Path) -> StudyPlan:
         ConfigError: If it is no JSON or does not describe a study; every problem is named.
     """
     try:
-        return StudyPlan.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        return StudyPlan.model_validate(parse_json(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, ValidationError):
             lines = [f"  {'#'.join(map(str, each['loc'])) or 'plan'}: {each['msg']}" for each in error.errors()]
             message = f"{path}: the plan of the study does not fit:\n" + "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import time
@@ -10,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medssl.core.errors import MedsslError
+from medssl.core.errors import ConfigError, MedsslError
 from medssl.core.files import sha256_json, write_json
+from medssl.core.suggest import did_you_mean
 from medssl.data.manifest import Manifest, save_manifest
 from medssl.data.splits import keep_labeled_cases
 from medssl.studies.plan import Run, StudyPlan
 
 _logger = logging.getLogger("medssl.studies")
 RESULT = "result.json"
+_MARK = "identity.json"
 
 Execute = Callable[[Run, Path, Path], Mapping[str, Any]]
 """Carries out one run: (run, manifest file, folder) -> the evaluation's content of metrics.json."""
@@ -52,8 +55,15 @@ def run_study(
         out: Folder of the study.
         hands: What trains and scores.
         only: Names of arms; by default all.
+
+    Raises:
+        ConfigError: If the plan has no arm of a name in `only`.
     """
-    wanted = set(only) or {arm.name for arm in plan.arms}
+    names = [arm.name for arm in plan.arms]
+    wanted = set(only) or set(names)
+    for name in sorted(wanted - set(names)):
+        message = f"expected names of the plan's arms ({', '.join(names)}), found {name!r}.{did_you_mean(name, names)}"
+        raise ConfigError(message)
     write_json(out / "plan.json", plan.model_dump(mode="json"))
     results = []
     for run in plan.runs():
@@ -86,6 +96,7 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
     _logger.info("%s: %d iterations", run.key, run.iterations)
     begin = time.monotonic()
     folder = _folder(run, out)
+    _begin(folder, _identity(run, plan, manifest))
     file = _manifest_of(run, manifest, folder)
     if members:
         metrics = hands.fuse(run, [_folder(member, out) for member in members], file, folder)
@@ -97,11 +108,31 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
     return result
 
 
+def _begin(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Mark a run's folder as this run's; what a run of another identity left there is moved aside, never continued.
+
+    Training goes on from whatever checkpoint lies in its folder, also one of other cases or another budget.
+    """
+    mark = folder / _MARK
+    if folder.is_dir() and not (mark.is_file() and _read_json(mark) == identity):
+        number = next(n for n in itertools.count(1) if not folder.with_name(f"{folder.name}_before{n}").exists())
+        aside = folder.rename(folder.with_name(f"{folder.name}_before{number}"))
+        _logger.warning("%s: the plan or the data changed; the earlier run was moved to %s", folder.name, aside.name)
+    write_json(mark, dict(identity))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # damaged, so it says nothing
+        return None
+
+
 def _done(run: Run, plan: StudyPlan, manifest: Manifest, out: Path) -> dict[str, Any] | None:
     path = _folder(run, out) / RESULT
     if not path.is_file():
         return None
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    result: dict[str, Any] = _read_json(path) or {}
     return result if result.get("sha256") == _identity(run, plan, manifest)["sha256"] else None
 
 

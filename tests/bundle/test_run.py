@@ -100,6 +100,16 @@ def test_a_changed_setting_is_refused_with_a_difference(source: Path, manifest: 
     assert "Put the settings back" in str(error.value)
 
 
+def test_a_run_is_not_continued_on_other_cases(source: Path, manifest: Path, tmp_path: Path) -> None:
+    train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(content | {"description": "the same cases"}))
+    train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
+    manifest.write_text(json.dumps(content | {"training": content["training"][1:]}))
+    with pytest.raises(ConfigError, match="data_sha256"):
+        train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
+
+
 def test_a_longer_run_continues_a_finished_one(source: Path, manifest: Path, tmp_path: Path) -> None:
     train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
     train(source, manifest=manifest, out=tmp_path / "run", overrides={**_QUICK, "epochs": 3})

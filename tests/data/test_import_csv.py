@@ -93,3 +93,25 @@ def test_repeated_ids_are_refused(load):
 def test_a_table_in_another_encoding_is_refused(load):
     with pytest.raises(ConfigError, match="UTF-8"):
         load("id,image", "ä,a.nii.gz", encoding="latin-1")
+
+
+def test_a_quote_that_is_not_closed_swallows_no_row(load):
+    with pytest.raises(ConfigError, match="quote that is not closed"):
+        load("id,image,patient", '1,a.nii.gz,"Doe', "2,b.nii.gz,Roe")
+
+
+def test_a_cell_too_long_is_refused(load):
+    with pytest.raises(ConfigError, match="field limit"):
+        load("id,image", f"1,{'x' * 200_000}")
+
+
+def test_line_breaks_in_a_cell_are_kept(load):
+    manifest = load("id,image,site", '1,a.nii.gz,"up\u2028per\nfloor"', "2,b.nii.gz,y")
+    assert [case.site for case in manifest.unlabeled] == ["up\u2028per\nfloor", "y"]
+
+
+@pytest.mark.parametrize("value", ["²", "9" * 5000])
+def test_odd_digits_are_names_of_classes_and_no_folds(load, value):
+    assert load("id,image,class", f"1,a.nii.gz,{value}").training[0].class_ == value
+    with pytest.raises(ConfigError, match="fold: expected a whole number"):
+        load("id,image,fold", f"1,a.nii.gz,{value}")

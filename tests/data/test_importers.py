@@ -44,7 +44,7 @@ def test_labels_are_read_sorted_and_background_is_added():
     assert parse_labels("0=air,1=lung")["0"] == "air"
 
 
-@pytest.mark.parametrize("text", ["liver", "a=1", "1=", "1=a,1=b", "01=a,1=b", ""])
+@pytest.mark.parametrize("text", ["liver", "a=1", "1=", "1=a,1=b", "01=a,1=b", "", "²=a", "123456=a"])
 def test_labels_that_make_no_sense_are_refused(text):
     with pytest.raises(ConfigError, match="--labels"):
         parse_labels(text)

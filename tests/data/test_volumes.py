@@ -140,6 +140,10 @@ def test_a_trailing_dimension_of_one_counts_as_three(tmp_path):
     assert read_volume(tmp_path / "one.nii.gz").voxels.shape == (4, 3, 2)
 
 
+def test_a_path_with_a_nul_is_a_missing_file(tmp_path):
+    assert failure(tmp_path / "a\0.nii.gz").code == "file-missing"
+
+
 @pytest.mark.parametrize("unit", ["meter", "micron", "mm", "unknown"])
 def test_lengths_that_are_no_millimetres_are_refused(tmp_path, good, unit):
     image = nib.load(good)

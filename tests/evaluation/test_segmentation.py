@@ -61,6 +61,16 @@ def test_a_case_that_failed_in_the_run_is_not_scored_on_an_old_file(study, tissu
     assert "image is truncated" in result.findings[-1].text
 
 
+def test_a_label_map_of_another_run_is_told(study, tissue):
+    study.add("a", tissue, tissue)
+    study.add("b", tissue, tissue)
+    write_run(study, study.labels, {"id": "a", "state": "done"})
+    result = evaluate(study)
+    told = [(each.case, each.severity) for each in result.findings if each.code == "prediction-unlisted"]
+    assert told == [("b", "warning")]
+    assert len(result.scored) == 2
+
+
 def test_labels_are_matched_by_name(study, tissue):
     swapped = np.array([0, 2, 1], np.uint8)[tissue]
     study.add("a", tissue, swapped)

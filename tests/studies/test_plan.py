@@ -39,6 +39,9 @@ def test_hash_ignores_title_and_follows_what_decides() -> None:
         ({"baseline": "plane"}, 'Did you mean "plain"'),
         ({"draws": {"2": [["t0"]]}}, "lists of 2 different case ids"),
         ({"draws": {"2": [["t0", "t0"]]}}, "lists of 2 different case ids"),
+        ({"draws": {}}, "draws: "),
+        ({"draws": {"2": []}}, "draws#2: "),
+        ({"seeds": []}, "seeds: "),
         ({"arms": [{"name": "plain"}]}, "either a bundle to train or members"),
         ({"arms": [{"name": "plain", "bundle": "b"}] * 2}, "names must differ"),
         ({"budgett": 3}, "budgett"),
@@ -62,4 +65,11 @@ def test_example_of_the_documentation_is_a_plan(tmp_path) -> None:
 def test_file_that_is_no_json_is_refused(tmp_path) -> None:
     (tmp_path / "plan.json").write_text("{", encoding="utf-8")
     with pytest.raises(ConfigError, match="as JSON"):
+        load_plan(tmp_path / "plan.json")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"budget": NaN}', '{"name": "a", "name": "b"}'])
+def test_json_that_would_crash_or_lose_something_is_refused(tmp_path, text) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(ConfigError, match="none that can be read"):
         load_plan(tmp_path / "plan.json")

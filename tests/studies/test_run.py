@@ -1,8 +1,10 @@
 import json
 from pathlib import Path
 
+import pytest
 from studies.small_study import Recorder, manifest, plan
 
+from medssl.core.errors import ConfigError
 from medssl.data.manifest import load_manifest
 from medssl.studies.run import read_results, run_study
 
@@ -84,3 +86,34 @@ def test_case_that_failed_counts_as_zero(tmp_path: Path) -> None:
 def test_results_can_be_read_while_the_study_runs(tmp_path: Path) -> None:
     run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["plain"])
     assert {each["arm"] for each in read_results(plan(), manifest(), tmp_path)} == {"plain"}
+
+
+def test_members_of_another_plan_are_neither_fused_nor_lost(tmp_path: Path) -> None:
+    run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["plain_three"])
+    again = Recorder()
+    run_study(plan(budget=240), manifest(), tmp_path, again.hands, only=["plain_three"])
+    assert len([key for key in again.ran if key.startswith("plain_three_members")]) == 18
+    assert len(list((tmp_path / "runs" / "plain_three_members").glob("*_before1"))) == 18
+
+
+def test_a_run_on_other_cases_does_not_continue_the_earlier_one(tmp_path: Path) -> None:
+    one = {"draws": {"1": [["t0"]]}}
+    run_study(plan(**one), manifest(), tmp_path, Recorder().hands, only=["plain"])
+    folder = tmp_path / "runs" / "plain" / "labelled1_draw0_seed0"
+    (folder / "last.pt").write_text("state of the run on t0")
+    run_study(plan(draws={"1": [["t5"]]}), manifest(), tmp_path, Recorder().hands, only=["plain"])
+    assert not (folder / "last.pt").exists()
+    assert (tmp_path / "runs" / "plain" / "labelled1_draw0_seed0_before1" / "last.pt").is_file()
+
+
+def test_a_damaged_result_is_made_again(tmp_path: Path) -> None:
+    results = run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["plain"])
+    (tmp_path / "runs" / "plain" / "labelled1_draw0_seed0" / "result.json").write_text("{torn")
+    again = Recorder()
+    assert len(run_study(plan(), manifest(), tmp_path, again.hands, only=["plain"])) == len(results)
+    assert again.ran == ["plain/labelled1_draw0_seed0"]
+
+
+def test_an_unknown_arm_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match='Did you mean "better"'):
+        run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["bettre"])
