@@ -125,8 +125,17 @@ def _once(request: Request, manifest: Manifest) -> tuple[Evaluation | None, str]
     cases = manifest.validation if fold is None else [case for case in manifest.training if case.fold == fold]
     predictions = request.out / "results" / "validation"
     _predict(request, request.out, cases, predictions)
-    meaning = "held-out cases, on which the best checkpoint was chosen: optimistic; --folds 5 gives the honest estimate"
+    if _was_validated(request.out):
+        meaning = "held-out cases, on which the best checkpoint was chosen: optimistic"
+    else:
+        meaning = "held-out cases, of the last checkpoint (the run was shorter than val_interval, so none was chosen)"
+    meaning += "; --folds 5 gives the honest estimate"
     return _evaluate(request, manifest, cases, predictions), meaning
+
+
+def _was_validated(out: Path) -> bool:
+    log = out / "results" / "train_log.jsonl"
+    return log.is_file() and '"kind": "validation"' in log.read_text(encoding="utf-8", errors="replace")
 
 
 def _head_of_other_classes(request: Request) -> list[str]:

@@ -33,8 +33,10 @@ def finetune(
     chosen on the validation part (or fold 0), so the score printed at the end is optimistic. The same command
     continues a run that was stopped.
     """
-    from medssl.bundle.adapt import Wishes
     from medssl.bundle.catalog import find_bundle
+
+    folder = find_bundle(bundle)  # before anything slow is imported
+    from medssl.bundle.adapt import Wishes
     from medssl.bundle.config import parse_overrides
     from medssl.bundle.finetune import Request
     from medssl.bundle.finetune import finetune as run_finetune
@@ -44,11 +46,10 @@ def finetune(
     from medssl.cli.findings import show_findings
     from medssl.core import exit_codes
 
-    root = data_root or manifest.parent
-    refuse_broken_data(manifest, root)
+    refuse_broken_data(manifest, root := data_root or manifest.parent)
     overrides = parse_overrides(set_ or []) | ({} if epochs is None else {"epochs": epochs})
     request = Request(
-        bundle=find_bundle(bundle),
+        bundle=folder,
         manifest=manifest,
         out=out,
         data_root=root,

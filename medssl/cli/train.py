@@ -24,9 +24,11 @@ def train(
     The run folder holds everything to continue: the same command resumes where the run stopped. On several GPUs:
     torchrun --standalone --nproc_per_node=gpu --no-python medssl train BUNDLE ...
     """
+    from medssl.bundle.catalog import find_bundle
+
+    folder = find_bundle(bundle)  # a misspelt name is told before anything slow is imported
     from torch.distributed import get_node_local_rank
 
-    from medssl.bundle.catalog import find_bundle
     from medssl.bundle.config import parse_overrides
     from medssl.bundle.run import train as run_training
     from medssl.cli.check import refuse_broken_data
@@ -35,7 +37,7 @@ def train(
     if get_node_local_rank(fallback_rank=0) == 0:  # under torchrun one process of each machine is enough
         refuse_broken_data(manifest, data_root or manifest.parent)
     record = run_training(
-        find_bundle(bundle),
+        folder,
         manifest=manifest,
         out=out,
         data_root=data_root,

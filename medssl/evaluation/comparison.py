@@ -149,6 +149,10 @@ def _refuse_other_data(a: Content, b: Content) -> None:
 
 
 def _inputs(content: Content) -> dict[str, Any]:
-    inputs = content.get("medssl", {}).get("inputs", {})
-    manifest = inputs.get("manifest", {})
+    """Return what was scored; metrics that do not say so (of cross-validation, or damaged) compare with themselves."""
+    block = content.get("medssl")
+    inputs = block.get("inputs", {}) if isinstance(block, Mapping) else {}
+    manifest = inputs.get("manifest") if isinstance(inputs, Mapping) else None
+    if not isinstance(manifest, Mapping):
+        return {"manifest": str(manifest), "part": "not stated"}
     return {"manifest": f"{manifest.get('name')} {str(manifest.get('sha256'))[:8]}", "part": inputs.get("part")}

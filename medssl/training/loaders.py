@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,23 @@ class StreamSampler(Sampler):
         return int(self._order[offset])
 
 
+class _StartWorker:
+    """Start a worker process of a loader so that signals to the whole group leave it alone.
+
+    Schedulers send SIGTERM to every process of a job, a terminal SIGINT. The main process decides when a run ends; if
+    its workers died first, it could not finish the step that the resume file needs. Workers end with their parent.
+    """
+
+    def __init__(self, then: Callable[[int], None] | None) -> None:
+        self.then = then
+
+    def __call__(self, worker: int) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        if self.then is not None:
+            self.then(worker)
+
+
 class TwoStreamLoader:
     """One loader for the trainer: labelled batches, each with a batch of the unlabelled stream beside it.
 
@@ -95,6 +113,7 @@ class TwoStreamLoader:
                 # which would make a resumed run differ from an uninterrupted one. (Give MONAI's DataLoader
                 # one from the start: otherwise it also resets the global one when it has no workers.)
                 loader.generator = torch.Generator()
+            loader.worker_init_fn = _StartWorker(loader.worker_init_fn)
 
     def _loaders(self) -> list[DataLoader]:
         return [self.labeled] if self.unlabeled is None else [self.labeled, self.unlabeled]

@@ -78,3 +78,10 @@ def test_file_that_is_no_evaluation_is_refused(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(ConfigError, match="medssl evaluate"):
         read_evaluation(tmp_path)
+
+
+def test_metrics_of_a_fine_tuning_are_refused_in_words():
+    own = content([0.5])
+    finetuned = {**own, "medssl": {"inputs": {"manifest": "ab" * 32}}}
+    with pytest.raises(ConfigError, match="do not score the same thing"):
+        compare_evaluations(own, finetuned)

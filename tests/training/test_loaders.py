@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,3 +90,20 @@ def test_only_a_stream_sampler_can_continue() -> None:
     loader = TwoStreamLoader(DataLoader(Dataset([1, 2, 3]), num_workers=0))
     with pytest.raises(ConfigError, match="StreamSampler"):
         loader.start_at(1)
+
+
+class _Ignored:
+    """Items that tell whether the process that makes them ignores the signals of its group."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, key: object) -> bool:
+        return all(signal.getsignal(number) is signal.SIG_IGN for number in (signal.SIGTERM, signal.SIGINT))
+
+
+def test_workers_leave_the_signals_of_the_group_to_the_main_process() -> None:
+    data = _Ignored()
+    sampler = StreamSampler(data, samples_per_epoch=1)
+    loader = DataLoader(data, batch_size=1, sampler=sampler, num_workers=1)
+    assert [batch.item() for batch in TwoStreamLoader(loader)] == [True]
