@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.config import read_json
+from medssl.bundle.config import META, read_json
 from medssl.bundle.resolve import load_config, own_errors, resolved_json, workflow_of
 from medssl.core.errors import ConfigError
 from medssl.core.files import atomic_folder, sha256_file, sha256_json, sweep_leftovers, write_json
@@ -101,11 +101,12 @@ def train(
     files = (*config_files, _SEVERAL) if is_launched() else tuple(config_files)
     # Every process reads its configuration before the main one begins to copy it
     config = load_config(out if (out / "configs").is_dir() else bundle, files, values, trust=trust)
+    dataset = load_manifest(manifest)
+    _compare_classes(config.content.get(META, {}), dataset)
     flow = workflow_of(config, "train")
     with own_errors():
         flow.initialize()  # joins the processes
     is_main = is_main_process()
-    dataset = load_manifest(manifest)
     record = provenance("train", manifest=dataset.sha256(), overrides=dict(overrides or {}))
     if is_main:
         _prepare(bundle, out, resolved_json(config) | {_DATA: _data_sha256(dataset)})
@@ -114,6 +115,28 @@ def train(
         record["weights_sha256"] = sha256_file(out / "models" / "model.pt")
         write_json(out / "results" / "run.json", record)
     return record
+
+
+def _compare_classes(metadata: Mapping[str, Any], manifest: Manifest) -> None:
+    """Refuse a dataset that gives a class of the bundle another value: the weights would be named the wrong way round.
+
+    Raises:
+        ConfigError: If it does. Classes of other names are trained, with a warning.
+    """
+    named = metadata.get("network_data_format", {}).get("outputs", {}).get("pred", {}).get("channel_def", {})
+    bundle = {str(name).casefold(): str(value) for value, name in named.items()}
+    dataset = {name.casefold(): value for value, name in manifest.labels.items()}
+    moved = [f"{name} {bundle[name]} -> {value}" for name, value in dataset.items() if bundle.get(name, value) != value]
+    if moved:
+        message = (
+            f"manifest {manifest.name!r}: expected the label values of the bundle, found others: {', '.join(moved)}."
+        )
+        raise ConfigError(message, fix="Remap the labels, or use medssl finetune, which adapts the bundle to the data.")
+    if dataset.keys() != bundle.keys():
+        found, known = ", ".join(manifest.labels.values()), ", ".join(map(str, named.values()))
+        _logger.warning(
+            "the data has the classes %s, and the bundle will call them %s; see medssl finetune", found, known
+        )
 
 
 def _run(flow: Any) -> dict[str, Any]:

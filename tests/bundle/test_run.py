@@ -100,6 +100,21 @@ def test_a_changed_setting_is_refused_with_a_difference(source: Path, manifest: 
     assert "Put the settings back" in str(error.value)
 
 
+def test_classes_in_another_order_are_refused(source: Path, manifest: Path, tmp_path: Path) -> None:
+    labels = {"0": "background", "1": "Posterior", "2": "Anterior"}
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"labels": labels}))
+    with pytest.raises(ConfigError, match="posterior 2 -> 1, anterior 1 -> 2"):
+        train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
+    assert not (tmp_path / "run").exists()
+
+
+def test_classes_of_other_names_are_told(
+    source: Path, manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK | {"epochs": 1})
+    assert "the bundle will call them background, anterior, posterior" in caplog.text
+
+
 def test_a_run_is_not_continued_on_other_cases(source: Path, manifest: Path, tmp_path: Path) -> None:
     train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
     content = json.loads(manifest.read_text())
