@@ -42,6 +42,7 @@ TESTED_ELSEWHERE = {
     },
     "cli/findings.py": "tests/cli/test_check.py",
     "cli/import_.py": "tests/cli/test_import.py",
+    "cli/reduce_steps.py": "tests/cli/test_reduce.py",
     "cli/progress.py": "sets loggers; its lines are seen in every command's test",
     "data/import_cases.py": "tests/data/test_importers.py",
     "data/volume_checks.py": "tests/data/test_volumes.py: every check through the reader that makes it",

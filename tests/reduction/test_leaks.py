@@ -1,0 +1,74 @@
+"""Leaks between parts: planted copies, kernels and patients are found, clean data gives none."""
+
+import numpy as np
+import pytest
+from small_scans import ct, scan, write
+
+from medssl.reduction.leaks import find_leaks, without_leaks
+
+
+@pytest.fixture
+def clean(tmp_path):
+    parts = {"training": 1, "unlabeled": 2, "validation": 3, "test": 4}
+    return ct(**{part: [write(tmp_path, f"{part}-case", scan(seed))] for part, seed in parts.items()})
+
+
+def add(manifest, part, case):
+    content = manifest.to_json()
+    content[part].append(case)
+    return type(manifest).model_validate(content)
+
+
+def test_clean_data_gives_none(clean, tmp_path):
+    leaks, findings = find_leaks(clean, tmp_path, workers=0)
+    assert findings == []
+    assert not any(leak.is_same_scan or leak.equal for leak in leaks)
+
+
+@pytest.mark.parametrize(
+    ("held_out", "trained"), [(3, "training"), (3, "unlabeled"), (4, "training"), (4, "validation")]
+)
+def test_a_planted_copy_is_found(clean, tmp_path, held_out, trained):
+    manifest = add(clean, trained, write(tmp_path, "copy", scan(held_out)))
+    leaks, findings = find_leaks(manifest, tmp_path, workers=0)
+    found = next(leak for leak in leaks if leak.trained == "copy")
+    assert found.held_out == ("validation-case" if held_out == 3 else "test-case")
+    assert found.equal == found.near == found.slices == 12
+    assert [finding.code for finding in findings] == ["leak-same-scan"]
+
+
+def test_a_second_kernel_is_found_and_taken_out(clean, tmp_path):
+    noise = np.random.default_rng(0).normal(0, 5, (24, 24, 12))
+    manifest = add(clean, "training", write(tmp_path, "kernel", (scan(4) + noise).astype(np.int16)))
+    leaks, _ = find_leaks(manifest, tmp_path, workers=0)
+    assert next(leak for leak in leaks if leak.trained == "kernel").is_same_scan
+    assert without_leaks(manifest, leaks) == clean
+
+
+def test_one_equal_slice_is_found(clean, tmp_path):
+    voxels = scan(8)
+    voxels[..., 6] = scan(4)[..., 3]
+    leaks, findings = find_leaks(add(clean, "training", write(tmp_path, "spliced", voxels)), tmp_path, workers=0)
+    assert next(leak for leak in leaks if leak.trained == "spliced").equal == 1
+    assert [finding.code for finding in findings] == ["leak-equal-slice"]
+
+
+def test_empty_slices_are_no_leak(clean, tmp_path):
+    voxels = scan(8)
+    voxels[..., :5] = -1000
+    manifest = add(clean, "training", write(tmp_path, "one", voxels))
+    manifest = add(manifest, "test", write(tmp_path, "two", np.full((24, 24, 12), -1000, np.int16)))
+    assert find_leaks(manifest, tmp_path, workers=0)[1] == []
+
+
+def test_one_patient_in_two_parts_is_an_error_without_the_name(clean, tmp_path):
+    manifest = add(clean, "training", write(tmp_path, "one", scan(8), patient="Ann Doe"))
+    manifest = add(manifest, "test", write(tmp_path, "two", scan(9), patient="Ann Doe"))
+    findings = find_leaks(manifest, tmp_path, workers=0)[1]
+    assert [finding.code for finding in findings] == ["patient-split"]
+    assert "Ann" not in findings[0].text
+
+
+def test_an_unreadable_file_is_a_finding(clean, tmp_path):
+    manifest = add(clean, "training", {"id": "gone", "image": "gone.nii.gz"})
+    assert [finding.case for finding in find_leaks(manifest, tmp_path, workers=0)[1]] == ["gone"]
