@@ -170,7 +170,8 @@ def _attend(qkv: Tensor, window: Window, heads: int, lepe: nn.Module) -> Tensor:
     stripes = _partition(qkv, sides)
     width = channels // 3
     tokens = stripes.reshape(len(stripes), -1, 3, heads, width // heads)
-    seen = _sdpa(*tokens.permute(2, 0, 3, 1, 4).unbind(0), mask)
+    query, key, value = tokens.permute(2, 0, 3, 1, 4).unbind(0)
+    seen = _sdpa(query, key, value, mask)
     seen = seen.transpose(1, 2).reshape(len(stripes), *sides, width) + lepe(stripes[..., 2 * width :])
     padded = [size + count for size, count in zip(extent, missing, strict=True)]
     whole = _merge(seen, sides, [batch, *padded])

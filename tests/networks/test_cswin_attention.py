@@ -44,7 +44,7 @@ def _stripe_of(index: tuple[int, ...], window: tuple[int, ...], extent: tuple[in
 
 def _reference(attention: CrossShapedAttention, volume: torch.Tensor) -> torch.Tensor:
     """Full attention among all tokens under masks, and a depthwise convolution of each masked volume."""
-    batch, *extent, _ = volume.shape
+    extent = volume.shape[1:-1]
     places = list(itertools.product(*(range(size) for size in extent)))
     groups = []
     for number, window in enumerate(attention.windows):
