@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -37,8 +36,9 @@ from medssl.networks.cswin_unet import SIZES, CSwinUNet
 
 Make = Callable[[], nn.Module]
 INPUTS = {"lines": (1, 1, 96, 96, 96), "slabs": (1, 3, 128, 128, 32)}
+SMALL_INPUTS = {"lines": (1, 1, 64, 64, 32), "slabs": (1, 3, 64, 64, 32)}
 TRY_INPUTS = {"lines": (1, 1, 64, 64, 64), "slabs": (1, 3, 64, 64, 32)}
-WARM_UP = {"lines": (1, 1, 32, 32, 64), "slabs": (1, 3, 32, 64, 32)}
+WARM_UP = {"lines": (1, 1, 32, 32, 64), "slabs": (1, 3, 32, 32, 64)}
 CLASSES = 2
 FEATURE_SIZE = 12
 TARGET = 2.0
@@ -170,42 +170,47 @@ def alternate(
     return found
 
 
-def peak(family: str, name: str, mode: str) -> None:
-    """Print the bytes that one step adds to the largest memory of this process; called in a process of its own."""
-    torch.set_num_threads(1)
-    run = prepare(contenders(family)[name], INPUTS[family], mode=mode)
-    status = Path("/proc/self/status")
-    before = _kilobytes(status.read_text(), "VmRSS")
-    run()
-    print(json.dumps(1024 * (_kilobytes(status.read_text(), "VmHWM") - before)))
+def peak_of(make: Make, shape: Sequence[int], *, mode: str) -> int:
+    """Return the bytes that one step adds to the largest resident memory of a forked process that does nothing else."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def child() -> None:
+        run = prepare(make, shape, mode=mode)
+        before = _kilobytes("VmRSS")
+        run()
+        sender.send(1024 * (_kilobytes("VmHWM") - before))
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    return receiver.recv()
 
 
-def _kilobytes(status: str, key: str) -> int:
+def _kilobytes(key: str) -> int:
+    status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith(key)).split()[1])
 
 
-def peak_of(family: str, name: str, mode: str) -> int:
-    command = [sys.executable, __file__, "--peak", family, name, mode]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-
-
-def compare(family: str, *, repeats: int) -> dict[str, Any]:
+def compare(family: str, shape: Sequence[int], *, repeats: int) -> dict[str, Any]:
     makes = contenders(family)
-    row: dict[str, Any] = {"family": family, "shape": list(INPUTS[family]), "networks": {}}
+    modes = ("inference", "train")
+    # First of all, since memory that an earlier step gave back to the allocator would hide what a later one takes
+    peaks = {mode: {name: peak_of(make, shape, mode=mode) for name, make in makes.items()} for mode in modes}
+    print(family, peaks, flush=True)
+    row: dict[str, Any] = {"family": family, "shape": list(shape), "networks": {}}
     for name, make in makes.items():
-        cost = count_cost(make(), INPUTS[family])
+        cost = count_cost(make(), shape)
         row["networks"][name] = {"parameters": cost.parameters, "flops": cost.flops}
-    for mode in ("inference", "train"):
-        times = alternate(makes, INPUTS[family], warm_up=WARM_UP[family], mode=mode, repeats=repeats)
+    for mode in modes:
+        times = alternate(makes, shape, warm_up=WARM_UP[family], mode=mode, repeats=repeats)
         ours, theirs = times["CSwin UNet"], times["Swin UNETR"]
         ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
-        peaks = {name: peak_of(family, name, mode) for name in makes}
         row[mode] = {
             "seconds": times,
             "median_seconds": {name: statistics.median(each) for name, each in times.items()},
             "ratio": round(statistics.median(theirs) / statistics.median(ours), 2),
             "ratio_range": [round(ratios[0], 2), round(ratios[-1], 2)],
-            "peak_bytes": peaks,
+            "peak_bytes": peaks[mode],
         }
         print(family, mode, row[mode], flush=True)
     return row
@@ -234,16 +239,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--try-repeats", type=int, default=2)
     parser.add_argument("--part", choices=["all", "comparison", "tries"], default="all")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--peak", nargs=3, metavar=("FAMILY", "NAME", "MODE"), help="used by the tool itself")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--small", action="store_true", help="64 x 64 x 32 voxels instead of the full inputs")
     options = parser.parse_args()
-    if options.peak:
-        peak(*options.peak)
-        return
-    if options.out is None:
-        parser.error("--out is needed")
     torch.set_num_threads(1)
     command = f"python tools/bench/cswin_unet.py --repeats {options.repeats} --try-repeats {options.try_repeats}"
+    command += " --small" if options.small else ""
+    command += "" if options.part == "all" else f" --part {options.part}"
+    inputs = SMALL_INPUTS if options.small else INPUTS
     result = {
         **provenance("cswin_speed"),
         "command": f"{command} --out docs/results/{options.out.name}",
@@ -251,8 +254,8 @@ def main() -> None:
     }
     if options.part != "tries":
         result.update(repeats=options.repeats, rows=[])
-        for family in INPUTS:
-            result["rows"].append(compare(family, repeats=options.repeats))
+        for family, shape in inputs.items():
+            result["rows"].append(compare(family, shape, repeats=options.repeats))
             save(result, options.out)
     if options.part != "comparison":
         result.update(try_repeats=options.try_repeats, tries={})
