@@ -1,6 +1,7 @@
 """Floor 1: networks, their views, and the transfer of weights between them."""
 
 from medssl.networks.channel_dropout import ChannelDropout
+from medssl.networks.cswin_unet import CSwinUNet
 from medssl.networks.multi_view_net import MultiViewNet
 from medssl.networks.split import SplitNetwork, SplitSegResNet
 from medssl.networks.twin_net import TwinNet
@@ -9,6 +10,7 @@ from medssl.networks.views import VIEWS, View, parse_views
 
 __all__ = [
     "VIEWS",
+    "CSwinUNet",
     "ChannelDropout",
     "MultiViewNet",
     "SplitNetwork",

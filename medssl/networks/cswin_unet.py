@@ -1,0 +1,252 @@
+"""A U-shaped network whose encoder attends in cross-shaped stripes, for isotropic volumes and for few thick slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock
+from torch import Tensor, cat, is_grad_enabled, nn
+from torch.utils.checkpoint import checkpoint
+
+from medssl.core.errors import ConfigError
+from medssl.networks.channel_dropout import ChannelDropout
+from medssl.networks.cswin_attention import CrossShapedBlock, Family, stripe_windows
+from medssl.networks.split import check_dropout_place
+
+Step = tuple[int, int, int]
+SizeName = Literal["tiny", "small", "base"]
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Widths and depths: `dims` of the four stages, `outer` of the levels above them, shallow to deep."""
+
+    dims: tuple[int, ...]
+    depths: tuple[int, ...]
+    outer: tuple[int, ...]
+
+
+SIZES: dict[SizeName, _Size] = {
+    "tiny": _Size((24, 48, 96, 192), (2, 2, 6, 3), (8, 16)),
+    "small": _Size((48, 96, 192, 384), (2, 2, 6, 3), (16, 32)),
+    "base": _Size((96, 192, 384, 768), (2, 2, 6, 3), (32, 64)),
+}
+_HEADS: dict[Family, tuple[int, ...]] = {"lines": (3, 6, 12, 24), "slabs": (2, 4, 8, 16)}
+_STEPS: dict[Family, tuple[Step, ...]] = {
+    "lines": ((2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)),
+    "slabs": ((2, 2, 1), (2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 2)),
+}
+_STAGES = 4
+_NORM = ("instance", {"affine": True})
+_ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
+
+
+class CSwinUNet(nn.Module):
+    """Encode with cross-shaped window attention and decode with convolutions at every scale.
+
+    Images may have any size: each step rounds the grid up, and the decoder cuts every map back to the grid it came
+    from, so no voxel is invented and the output lies on the image voxel by voxel.
+
+    Args:
+        in_channels: Image channels.
+        out_channels: Classes, background included.
+        size: "tiny", "small" or "base"; parameters and work of each are in docs/results/cswin_speed.md.
+        family: "lines" for isotropic volumes: every stage sees three axes, and every step halves them. "slabs" for few
+            thick slices, as in prostate MRI: Z are the slices, three of five steps halve the plane only, and a
+            stripe holds all slices.
+        stripes: Width of the stripes of each stage in tokens; 0 is full attention.
+        slab_depth: Slices of a slab; 0 is all of them.
+        dropout_rate: Share of channels dropped.
+        dropout_place: "last_block" drops channels before the last block, so that block and the output layer are the
+            tail; "head" drops them before the final 1 x 1 x 1 convolution, which alone is the tail.
+        drop_path_rate: Largest probability that a sample skips a branch of a block, growing from 0 with depth. In
+            training mode the encoder is then random too.
+        deep_supervision: Return logits of the two next levels too, in training mode only.
+        checkpoint_blocks: Compute the blocks of the encoder again in the backward pass instead of keeping their maps.
+
+    Raises:
+        ConfigError: If an option is unknown or does not fit.
+
+    Note:
+        Source: Li et al., Med Phys 2025 (CSwin UNet) for the encoder's attention, the U shape and the task; it does
+        not publish sizes. Hatamizadeh et al., 2022 (Swin UNETR) for the decoder. Sizes, stem, strides and the widths
+        at full and half resolution, narrower than there because most of the time is spent there, are ours.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 1,
+        out_channels: int = 2,
+        size: SizeName = "small",
+        family: Family = "lines",
+        stripes: Sequence[int] = (1, 2, 4, 0),
+        slab_depth: int = 0,
+        dropout_rate: float = 0.3,
+        dropout_place: Literal["last_block", "head"] = "last_block",
+        drop_path_rate: float = 0.0,
+        deep_supervision: bool = False,
+        checkpoint_blocks: bool = False,
+    ) -> None:
+        super().__init__()
+        check_dropout_place(dropout_place)
+        _check(size, family, stripes)
+        shape, steps = SIZES[size], _STEPS[family]
+        self.strides = _product(steps)
+        self.dropout_place = dropout_place
+        self.deep_supervision = deep_supervision
+        self.checkpoint_blocks = checkpoint_blocks
+        stem_steps = len(steps) - _STAGES + 1
+        widths = [*shape.outer[:stem_steps], *shape.dims]
+        self.stem = _stem(in_channels, widths[1 : stem_steps + 1], steps[:stem_steps])
+        self._add_stages(shape, family, stripes, slab_depth, drop_path_rate)
+        self.down = nn.ModuleList(
+            _Down(before, after, step)
+            for before, after, step in zip(shape.dims, shape.dims[1:], steps[stem_steps:], strict=False)
+        )
+        self._add_decoder(in_channels, widths, steps)
+        dropped = widths[0] if dropout_place == "head" else 2 * widths[0]
+        self.channel_dropout = ChannelDropout(dropped, rate=dropout_rate)
+        self.head = nn.Conv3d(widths[0], out_channels, 1)
+        self.side_heads = nn.ModuleList(
+            nn.Conv3d(width, out_channels, 1) for width in (widths[1:3] if deep_supervision else [])
+        )
+
+    def _add_stages(
+        self, shape: _Size, family: Family, stripes: Sequence[int], slab_depth: int, drop_path_rate: float
+    ) -> None:
+        last = max(1, sum(shape.depths) - 1)
+        self.stages, self.norms = nn.ModuleList(), nn.ModuleList()
+        index = 0
+        for channels, depth, heads, stripe in zip(shape.dims, shape.depths, _HEADS[family], stripes, strict=True):
+            windows = stripe_windows(family, stripe=stripe, slab_depth=slab_depth)
+            blocks = nn.ModuleList()
+            for _ in range(depth):
+                rate = drop_path_rate * index / last
+                blocks.append(CrossShapedBlock(channels, windows=windows, heads=heads, drop_path_rate=rate))
+                index += 1
+            self.stages.append(blocks)
+            self.norms.append(nn.LayerNorm(channels))
+
+    def _add_decoder(self, in_channels: int, widths: list[int], steps: Sequence[Step]) -> None:
+        shallow_to_deep = list(zip(widths, widths[1:], steps, strict=False))
+        self.skip = UnetBasicBlock(3, in_channels, widths[0], 3, 1, _NORM, act_name=_ACTIVATION)
+        self.up = nn.ModuleList(
+            nn.ConvTranspose3d(after, before, step, stride=step, bias=False)
+            for before, after, step in reversed(shallow_to_deep)
+        )
+        self.blocks = nn.ModuleList(
+            UnetResBlock(3, 2 * before, before, 3, 1, _NORM, act_name=_ACTIVATION)
+            for before, _, _ in reversed(shallow_to_deep)
+        )
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return the image and the features of every level below it, shallow to deep.
+
+        Raises:
+            ConfigError: If the image is so small that a level would hold one voxel.
+        """
+        features, deep = [image], image
+        for stem in self.stem:
+            deep = stem(deep)
+            features.append(deep)
+        features.pop()
+        tokens = deep.permute(0, 2, 3, 4, 1)
+        for level, (blocks, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
+            if level:
+                tokens = self.down[level - 1](tokens)
+            for block in blocks.children():
+                tokens = self._run(block, tokens)
+            features.append(norm(tokens).permute(0, 4, 1, 2, 3))
+        if max(features[-2].shape[2:]) == 1:
+            message = f"CSwinUNet: an image of {list(image.shape[2:])} voxels is too small for strides {self.strides}."
+            raise ConfigError(message)
+        return features
+
+    def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        if self.checkpoint_blocks and self.training and is_grad_enabled():
+            return checkpoint(block, tokens, use_reentrant=False)
+        return block(tokens)
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Return (B, F, X, Y, Z) at full resolution, the input of the tail."""
+        return self._decode(features)[-1]
+
+    def _decode(self, features: list[Tensor]) -> list[Tensor]:
+        """Return the maps of every level of the decoder, deep to shallow; the last is the input of the tail."""
+        skips = [self.skip(features[0]), *features[1:-1]]
+        maps, last = [features[-1]], len(self.up) - 1
+        for level, (up, block) in enumerate(zip(self.up, self.blocks, strict=True)):
+            skip = skips[-1 - level]
+            joined = cat((_cut(up(maps[-1]), skip), skip), dim=1)
+            maps.append(block(joined) if level < last or self.dropout_place == "head" else joined)
+        return maps
+
+    def tail(self, features: Tensor) -> Tensor:
+        """Return logits (B, K, X, Y, Z)."""
+        for module in self.tail_modules():
+            features = module(features)
+        return features
+
+    def tail_modules(self) -> list[nn.Module]:
+        """Return the modules of the tail in the order they run."""
+        if self.dropout_place == "head":
+            return [self.channel_dropout, self.head]
+        return [self.channel_dropout, self.blocks[-1], self.head]
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Return logits (B, K, X, Y, Z); with deep supervision in training mode a list, finest first."""
+        maps = self._decode(self.encode(image))
+        logits = self.tail(maps[-1])
+        if not (self.training and self.deep_supervision):
+            return logits
+        return [logits, *(head(each) for head, each in zip(self.side_heads, maps[-2::-1], strict=False))]
+
+
+class _Down(nn.Module):
+    """Strided convolution between stages, (B, X, Y, Z, C) to (B, X', Y', Z', C'), and a LayerNorm."""
+
+    def __init__(self, before: int, after: int, step: Step) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(before, after, 3, stride=step, padding=1)
+        self.norm = nn.LayerNorm(after)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.norm(self.conv(tokens.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1))
+
+
+def _stem(in_channels: int, widths: Sequence[int], steps: Sequence[Step]) -> nn.ModuleList:
+    stem, before = nn.ModuleList(), in_channels
+    for width, step in zip(widths, steps, strict=True):
+        conv = nn.Conv3d(before, width, 3, stride=step, padding=1, bias=False)
+        stem.append(nn.Sequential(conv, nn.InstanceNorm3d(width, affine=True), nn.GELU()))
+        before = width
+    return stem
+
+
+def _cut(finer: Tensor, skip: Tensor) -> Tensor:
+    """Cut an enlarged map back to the grid of its skip; a step had rounded that grid up."""
+    if finer.shape[2:] == skip.shape[2:]:
+        return finer
+    return finer[:, :, : skip.shape[2], : skip.shape[3], : skip.shape[4]]
+
+
+def _product(steps: Sequence[Step]) -> Step:
+    x, y, z = 1, 1, 1
+    for step in steps:
+        x, y, z = x * step[0], y * step[1], z * step[2]
+    return x, y, z
+
+
+def _check(size: str, family: str, stripes: Sequence[int]) -> None:
+    if size not in SIZES:
+        message = f"CSwinUNet: unknown size {size!r}; the sizes are {', '.join(SIZES)}."
+        raise ConfigError(message)
+    if family not in _STEPS:
+        message = f'CSwinUNet: family: expected "lines" or "slabs", got {family!r}.'
+        raise ConfigError(message)
+    if len(stripes) != _STAGES:
+        message = f"CSwinUNet: stripes: expected {_STAGES} widths, one for each stage, got {list(stripes)}."
+        raise ConfigError(message)

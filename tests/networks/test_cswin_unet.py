@@ -1,0 +1,204 @@
+"""CSwin UNet: sizes, any grid, the encoder contract, and the forms in which it leaves Python."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from medssl.core.errors import ConfigError
+from medssl.networks import CSwinUNet, SplitNetwork
+from medssl.networks.channel_dropout import draw_masks, fixed_masks
+from medssl.networks.cswin_unet import SIZES, _cut
+from medssl.networks.split import check_tail_dropout, evaluation_mode
+from medssl.networks.weights import transfer_weights
+
+# One image of each family that is no multiple of any stride
+_ODD = {"lines": (1, 1, 19, 17, 21), "slabs": (2, 3, 37, 33, 5)}
+
+
+def _network(family: str = "lines", **options) -> CSwinUNet:
+    torch.manual_seed(0)
+    return CSwinUNet(in_channels=_ODD[family][1], out_channels=3, size="tiny", family=family, **options)
+
+
+@pytest.mark.parametrize("family", ["lines", "slabs"])
+@pytest.mark.parametrize("place", ["last_block", "head"])
+def test_logits_have_the_size_of_an_odd_image_and_every_weight_a_gradient(family: str, place: str) -> None:
+    network, image = _network(family, dropout_place=place), torch.randn(_ODD[family])
+    logits = network(image)
+    assert logits.shape == (len(image), 3, *image.shape[2:])
+    logits.square().mean().backward()
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 40, 33, 1), (1, 3, 33, 64, 2), (2, 3, 48, 34, 7)])
+def test_few_slices_are_kept_one_by_one(shape: tuple[int, ...]) -> None:
+    network = _network("slabs").eval()
+    with torch.no_grad():
+        features = network.encode(torch.randn(shape))
+        assert network.tail(network.decode(features)).shape == (shape[0], 3, *shape[2:])
+    depths = [feature.shape[4] for feature in features]
+    assert depths == [shape[4]] * 4 + [-(-shape[4] // 2), -(-shape[4] // 4)]
+
+
+def test_a_map_cut_back_lies_on_the_grid_it_came_from() -> None:
+    grid = torch.arange(5.0 * 7 * 3).view(1, 1, 5, 7, 3)
+    # Every second voxel, as a step of 2 keeps them, and each spread over the two voxels that it stands for
+    enlarged = grid[..., ::2, ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    back = _cut(enlarged, grid)
+    assert back.shape == grid.shape
+    assert torch.equal(back[..., ::2, ::2, ::2], grid[..., ::2, ::2, ::2])
+
+
+@pytest.mark.parametrize("family", ["lines", "slabs"])
+def test_it_keeps_the_encoder_contract(family: str) -> None:
+    network, image = _network(family).eval(), torch.randn(_ODD[family])
+    assert isinstance(network, SplitNetwork)
+    check_tail_dropout(network)
+    with torch.no_grad():
+        features = network.encode(image)
+        assert torch.equal(network.tail(network.decode(features)), network(image))
+    assert [feature.shape[1] for feature in features[-4:]] == list(SIZES["tiny"].dims)
+    assert [-(-size // step) for size, step in zip(image.shape[2:], network.strides, strict=True)] == list(
+        features[-1].shape[2:]
+    )
+
+
+@pytest.mark.parametrize("place", ["last_block", "head"])
+def test_the_tail_repeated_over_a_batch_equals_full_passes_with_the_same_masks(place: str) -> None:
+    network, image = _network(dropout_place=place), torch.randn(_ODD["lines"])
+    masks = draw_masks(network, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), evaluation_mode(network):
+        with fixed_masks(network, masks):
+            batched = network.tail(network.decode(network.encode(image)))
+        for k in range(2):
+            with fixed_masks(network, [mask[k : k + 1] for mask in masks]):
+                assert torch.allclose(network(image), batched[k : k + 1], atol=1e-5)
+    assert not torch.allclose(batched[0], batched[1], atol=1e-3)
+
+
+def test_the_trunk_is_the_same_in_training_mode_unless_paths_are_dropped() -> None:
+    image = torch.randn(_ODD["lines"])
+    for rate in (0.0, 0.9):
+        network = _network(drop_path_rate=rate).train()
+        with torch.no_grad():
+            once, again = (network.decode(network.encode(image)) for _ in range(2))
+        assert torch.equal(once, again) is (rate == 0.0)
+
+
+def test_logits_of_two_more_levels_are_returned_in_training_only() -> None:
+    network, image = _network(deep_supervision=True), torch.randn(1, 1, 32, 32, 32)
+    shapes = [tuple(logits.shape[1:]) for logits in network.train()(image)]
+    assert shapes == [(3, 32, 32, 32), (3, 16, 16, 16), (3, 8, 8, 8)]
+    assert network.eval()(image).shape == (1, 3, 32, 32, 32)
+
+
+def test_blocks_computed_again_give_the_same_gradients() -> None:
+    image = torch.randn(_ODD["lines"])
+    kept, again = (_network(checkpoint_blocks=flag, dropout_rate=0.0) for flag in (False, True))
+    for network in (kept, again):
+        network(image).square().mean().backward()
+    for one, other in zip(kept.parameters(), again.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, atol=1e-6)
+
+
+def _saved_bytes(network: CSwinUNet, image: torch.Tensor) -> int:
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        logits = network(image)
+    assert logits.requires_grad
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    return sum(storage.nbytes() for place, storage in storages.items() if place not in parameters)
+
+
+def test_memory_grows_linearly_with_the_number_of_slices() -> None:
+    network = _network("slabs")
+    at_8, at_16, at_32 = (_saved_bytes(network, torch.randn(1, 3, 64, 64, depth)) for depth in (8, 16, 32))
+    assert (at_32 - at_16) / (at_16 - at_8) == pytest.approx(2.0, rel=0.02)
+
+
+def test_recomputed_blocks_keep_less() -> None:
+    image = torch.randn(1, 1, 32, 32, 32)
+    assert _saved_bytes(_network(checkpoint_blocks=True), image) < 0.8 * _saved_bytes(_network(), image)
+
+
+@pytest.mark.parametrize("family", ["lines", "slabs"])
+def test_a_trace_equals_the_network(family: str) -> None:
+    network, image = _network(family).eval(), torch.randn(_ODD[family])
+    with torch.no_grad():
+        traced = torch.jit.trace(network, image, check_trace=False)
+        other = torch.randn_like(image)
+        assert torch.allclose(traced(other), network(other), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["lines", "slabs"])
+def test_onnx_computes_the_same_to_1e_4(family: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    network, image = _network(family).eval(), torch.randn(_ODD[family])
+    program = torch.onnx.export(network, (image,), input_names=["image"], opset_version=20, dynamo=True, verbose=False)
+    program.save(str(tmp_path / "model.onnx"))
+    session = runtime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    found = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+    with torch.no_grad():
+        assert (found - network(image)).abs().max() < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_it_computes_the_same() -> None:
+    network, image = _network("slabs").eval(), torch.randn(_ODD["slabs"])
+    with torch.no_grad():
+        assert torch.allclose(torch.compile(network)(image), network(image), atol=1e-4)
+
+
+def test_a_compiler_that_runs_the_graph_as_it_is_finds_no_break() -> None:
+    network, image = _network("slabs").eval(), torch.randn(_ODD["slabs"])
+    whole = torch.compile(network, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        assert torch.allclose(whole(image), network(image), atol=1e-5)
+
+
+def test_an_encoder_for_one_channel_feeds_one_for_three() -> None:
+    one, three = _network("lines"), CSwinUNet(in_channels=3, out_channels=3, size="tiny")
+    report = transfer_weights(three, one.state_dict())
+    assert report.match == 1.0
+    assert "stem.0.0.weight" in report.reshaped
+
+
+@pytest.mark.parametrize(
+    ("size", "lines", "slabs"),
+    [("tiny", 3974770, 4003794), ("small", 15786306, 15899762), ("base", 62926210, 63374690)],
+)
+def test_sizes_are_those_of_the_table(size: str, lines: int, slabs: int) -> None:
+    for family, channels, expected in (("lines", 1, lines), ("slabs", 3, slabs)):
+        with torch.device("meta"):
+            network = CSwinUNet(in_channels=channels, size=size, family=family)
+        assert sum(parameter.numel() for parameter in network.parameters()) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": "huge"}, "tiny, small, base"),
+        ({"family": "planes"}, '"lines" or "slabs", got \'planes\''),
+        ({"stripes": (1, 2, 4)}, "expected 4 widths"),
+        ({"dropout_place": "stem"}, '"last_block" or "head"'),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        CSwinUNet(**options)
+
+
+def test_an_image_that_is_too_small_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\[8, 8, 8\] voxels is too small for strides \(16, 16, 16\)"):
+        _network()(torch.randn(1, 1, 8, 8, 8))

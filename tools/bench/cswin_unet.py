@@ -1,0 +1,363 @@
+"""Measure CSwin UNet against MONAI's Swin UNETR at equal parameters and equal input, and the tries that led to it.
+
+The networks take turns, so that other load on the machine meets all of them; medians of processor time are compared,
+since the wall clock of a busy machine says nothing. Peak memory is that of a process that does one thing only. Swin
+UNETR needs einops.
+
+    python tools/bench/cswin_unet.py --repeats 3 --out docs/results/cswin_speed
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.losses import DiceCELoss
+from monai.networks.blocks.dynunet_block import UnetResBlock
+from monai.networks.nets import SwinUNETR
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from medssl.core.files import write_json, write_text
+from medssl.core.provenance import provenance
+from medssl.networks import cswin_attention
+from medssl.networks.cswin_cost import count_cost, size_table
+from medssl.networks.cswin_unet import SIZES, CSwinUNet
+
+Make = Callable[[], nn.Module]
+INPUTS = {"lines": (1, 1, 96, 96, 96), "slabs": (1, 3, 128, 128, 32)}
+SMALL_INPUTS = {"lines": (1, 1, 64, 64, 32), "slabs": (1, 3, 64, 64, 32)}
+TRY_INPUTS = {"lines": (1, 1, 64, 64, 64), "slabs": (1, 3, 64, 64, 32)}
+WARM_UP = {"lines": (1, 1, 32, 32, 64), "slabs": (1, 3, 32, 32, 64)}
+CLASSES = 2
+FEATURE_SIZE = 12
+TARGET = 2.0
+
+
+class WithSkipBlocks(CSwinUNet):
+    """The decoder as Swin UNETR has it: a residual block on every skip."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        widths = [block.conv2.conv.out_channels for block in reversed(self.blocks)][1:]
+        self.skip_blocks = nn.ModuleList(UnetResBlock(3, width, width, 3, 1, "instance") for width in widths)
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        inner = [block(each) for block, each in zip(self.skip_blocks, features[1:-1], strict=True)]
+        return super().decode([features[0], *inner, features[-1]])
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.tail(self.decode(self.encode(image)))
+
+
+class ChannelsFirst(nn.Module):
+    """LePE with the channels first in memory, as convolutions usually have them."""
+
+    def __init__(self, stripe: nn.Module) -> None:
+        super().__init__()
+        self.weight, self.bias, self.around = stripe.weight, stripe.bias, stripe.around
+
+    def forward(self, values: Tensor) -> Tensor:
+        first = values.permute(0, 4, 1, 2, 3).contiguous()
+        out = nn.functional.conv3d(first, self.weight, self.bias, padding=self.around, groups=len(self.weight))
+        return out.permute(0, 2, 3, 4, 1)
+
+
+def channels_first(**options: Any) -> nn.Module:
+    network = CSwinUNet(**options)
+    for module in network.modules():
+        if isinstance(module, cswin_attention.CrossShapedAttention):
+            module.lepe = nn.ModuleList(ChannelsFirst(stripe) for stripe in module.lepe)
+    return network
+
+
+def unturned(**options: Any) -> nn.Module:
+    network = CSwinUNet(**options)
+    for module in network.modules():
+        if hasattr(module, "turned"):
+            module.turned = False
+    return network
+
+
+def tries(family: str) -> dict[str, tuple[Make, str]]:
+    """Return networks that differ from the one chosen in one point, each with what differs."""
+    tiny = SIZES["tiny"]
+    for name, outer in (("half", (12, 24)), ("sixteen", (16, 16))):
+        SIZES[name] = replace(tiny, outer=outer)
+    options = {"in_channels": INPUTS[family][1], "out_channels": CLASSES, "family": family}
+    make = partial(CSwinUNet, size="tiny", **options)
+    found: dict[str, tuple[Make, str]] = {
+        "chosen": (make, "stripes 1, 2, 4, full; 8 channels at full resolution; plain skips"),
+        "wider outside": (partial(CSwinUNet, size="half", **options), "12 channels at full resolution, as Swin UNETR"),
+        "16 outside": (partial(CSwinUNet, size="sixteen", **options), "16 channels at full resolution, a vector block"),
+        "skip blocks": (partial(WithSkipBlocks, size="tiny", **options), "a residual block on every skip"),
+        "thin stripes": (partial(make, stripes=(1, 1, 1, 0)), "stripes 1, 1, 1, full"),
+        "wide stripes": (partial(make, stripes=(2, 4, 4, 0)), "stripes 2, 4, 4, full"),
+        "LePE channels first": (partial(channels_first, size="tiny", **options), "other memory layout, same numbers"),
+        "LePE as it lies": (
+            partial(unturned, size="tiny", **options),
+            "stripes long in X are not turned, same numbers",
+        ),
+        "plain attention": (make, "softmax written out instead of the fused kernel"),
+        "recomputed": (partial(make, checkpoint_blocks=True), "blocks computed again in the backward pass"),
+    }
+    if family == "slabs":
+        found["flat slabs"] = (partial(make, slab_depth=1), "stripes of one slice")
+        found["slabs of 4"] = (partial(make, slab_depth=4), "stripes of four slices")
+    return found
+
+
+def contenders(family: str) -> dict[str, Make]:
+    channels = INPUTS[family][1]
+    return {
+        "CSwin UNet": partial(CSwinUNet, in_channels=channels, out_channels=CLASSES, size="tiny", family=family),
+        "Swin UNETR": partial(SwinUNETR, in_channels=channels, out_channels=CLASSES, feature_size=FEATURE_SIZE),
+    }
+
+
+def prepare(make: Make, shape: Sequence[int], *, mode: str) -> Callable[[], None]:
+    """Return one training step or one inference pass of a new network on its own random image."""
+    torch.manual_seed(0)
+    network, image = make(), torch.randn(*shape)
+    if mode == "inference":
+        network.eval()
+
+        def infer() -> None:
+            with torch.no_grad():
+                network(image)
+
+        return infer
+    label = torch.randint(0, CLASSES, (shape[0], 1, *shape[2:]))
+    loss = DiceCELoss(to_onehot_y=True, softmax=True)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+
+    def train() -> None:
+        optimizer.zero_grad()
+        loss(network(image), label).backward()
+        optimizer.step()
+
+    return train
+
+
+def seconds(run: Callable[[], None], around: AbstractContextManager[Any]) -> float:
+    start = time.process_time()
+    with around:
+        run()
+    return time.process_time() - start
+
+
+def alternate(
+    makes: dict[str, Make], shape: Sequence[int], *, warm_up: Sequence[int], mode: str, repeats: int
+) -> dict[str, list[float]]:
+    for make in makes.values():
+        prepare(make, warm_up, mode=mode)()
+    runs = {name: prepare(make, shape, mode=mode) for name, make in makes.items()}
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(repeats):
+        for name in list(runs) if repeat % 2 else reversed(runs):
+            plain = sdpa_kernel(SDPBackend.MATH) if name == "plain attention" else nullcontext()
+            found[name].append(round(seconds(runs[name], plain), 3))
+    return found
+
+
+def peak_of(make: Make, shape: Sequence[int], *, mode: str) -> int:
+    """Return the bytes that one step adds to the largest resident memory of a forked process that does nothing else."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def child() -> None:
+        run = prepare(make, shape, mode=mode)
+        before = _kilobytes("VmRSS")
+        run()
+        sender.send(1024 * (_kilobytes("VmHWM") - before))
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    return receiver.recv()
+
+
+def _kilobytes(key: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith(key)).split()[1])
+
+
+def compare(family: str, shape: Sequence[int], *, repeats: int) -> dict[str, Any]:
+    makes = contenders(family)
+    modes = ("inference", "train")
+    # First of all, since memory that an earlier step gave back to the allocator would hide what a later one takes
+    peaks = {mode: {name: peak_of(make, shape, mode=mode) for name, make in makes.items()} for mode in modes}
+    print(family, peaks, flush=True)
+    row: dict[str, Any] = {"family": family, "shape": list(shape), "networks": {}}
+    for name, make in makes.items():
+        cost = count_cost(make(), shape)
+        row["networks"][name] = {"parameters": cost.parameters, "flops": cost.flops}
+    for mode in modes:
+        times = alternate(makes, shape, warm_up=WARM_UP[family], mode=mode, repeats=repeats)
+        ours, theirs = times["CSwin UNet"], times["Swin UNETR"]
+        ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
+        row[mode] = {
+            "seconds": times,
+            "median_seconds": {name: statistics.median(each) for name, each in times.items()},
+            "ratio": round(statistics.median(theirs) / statistics.median(ours), 2),
+            "ratio_range": [round(ratios[0], 2), round(ratios[-1], 2)],
+            "peak_bytes": peaks[mode],
+        }
+        print(family, mode, row[mode], flush=True)
+    return row
+
+
+def compare_tries(family: str, *, repeats: int) -> list[dict[str, Any]]:
+    found = tries(family)
+    makes = {name: make for name, (make, _) in found.items()}
+    times = {
+        mode: alternate(makes, TRY_INPUTS[family], warm_up=WARM_UP[family], mode=mode, repeats=repeats)
+        for mode in ("inference", "train")
+    }
+    rows = []
+    for name, (make, what) in found.items():
+        row: dict[str, Any] = {"name": name, "what": what}
+        row["parameters"] = sum(parameter.numel() for parameter in make().parameters())
+        for mode in ("inference", "train"):
+            row[mode] = {"seconds": times[mode][name], "median_seconds": statistics.median(times[mode][name])}
+        print(family, row, flush=True)
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--try-repeats", type=int, default=2)
+    parser.add_argument("--part", choices=["all", "comparison", "tries"], default="all")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--small", action="store_true", help="64 x 64 x 32 voxels instead of the full inputs")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    command = f"python tools/bench/cswin_unet.py --repeats {options.repeats} --try-repeats {options.try_repeats}"
+    command += " --small" if options.small else ""
+    command += "" if options.part == "all" else f" --part {options.part}"
+    inputs = SMALL_INPUTS if options.small else INPUTS
+    result = {
+        **provenance("cswin_speed"),
+        "command": f"{command} --out docs/results/{options.out.name}",
+        "sizes": {family: size_table(family, shape) for family, shape in INPUTS.items()},
+    }
+    if options.part != "tries":
+        result.update(repeats=options.repeats, rows=[])
+        for family, shape in inputs.items():
+            result["rows"].append(compare(family, shape, repeats=options.repeats))
+            save(result, options.out)
+    if options.part != "comparison":
+        result.update(try_repeats=options.try_repeats, tries={})
+        for family in TRY_INPUTS:
+            result["tries"][family] = compare_tries(family, repeats=options.try_repeats)
+            save(result, options.out)
+
+
+def save(result: dict[str, Any], out: Path) -> None:
+    """Write what was measured so far; a part that is already there and was not run again stays."""
+    path = out.with_suffix(".json")
+    before = (
+        json.loads(path.read_text()) if path.exists() else {"repeats": 0, "rows": [], "try_repeats": 0, "tries": {}}
+    )
+    result = {**before, **result}
+    write_json(path, result)
+    write_text(out.with_suffix(".md"), page(result))
+
+
+def page(result: dict[str, Any]) -> str:
+    return "\n".join([_head(result), *map(_comparison, result["rows"]), _tries(result), _foot(result)])
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"{' x '.join(str(side) for side in shape[2:])} voxels, {shape[1]} channel{'s' if shape[1] > 1 else ''}"
+
+
+def _head(result: dict[str, Any]) -> str:
+    tables = "\n\n".join(
+        f'`family="{family}"`, {_shape(INPUTS[family])}:\n\n{table}' for family, table in result["sizes"].items()
+    )
+    return f"""# CSwin UNet against Swin UNETR: time and memory
+
+Both networks at equal parameters (within 5 %) and on equal input, batch 1, float32, on one thread of a shared CPU
+without a GPU. They take turns; medians of processor time over {result["repeats"]} turns after a warm-up on a smaller
+image, with the range of the ratio. A training step is forward pass, Dice and cross-entropy, backward pass and AdamW.
+Memory is what one step adds to the largest resident memory of a process that does nothing else. The aim is a ratio of
+{TARGET:.0f} and less memory.
+
+**Accuracy is not measured here.** Equal parameters are not equal accuracy: CSwin UNet has 8 channels at full resolution
+where Swin UNETR has {FEATURE_SIZE}, and no convolutions on its inner skips. What that costs on lesions or organs is
+not known yet.
+
+## Sizes
+
+{tables}
+
+Operations count convolutions and matrix products (`medssl.networks.cswin_cost`).
+
+## Comparison
+"""
+
+
+def _comparison(row: dict[str, Any]) -> str:
+    lines = [
+        f"`{row['family']}`, {_shape(row['shape'])}:\n",
+        "| network | parameters | GFLOP | inference, s | its memory | training step, s | its memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, cost in row["networks"].items():
+        cells = [f"{cost['parameters'] / 1e6:.2f} M", f"{cost['flops'] / 1e9:.1f}"]
+        for mode in ("inference", "train"):
+            cells += [f"{row[mode]['median_seconds'][name]:.2f}", f"{row[mode]['peak_bytes'][name] / 2**20:.0f} MiB"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    ratios = []
+    for mode in ("inference", "train"):
+        low, high = row[mode]["ratio_range"]
+        memory = row[mode]["peak_bytes"]["CSwin UNet"] / row[mode]["peak_bytes"]["Swin UNETR"]
+        ratios += [f"**{row[mode]['ratio']:.1f}** times faster ({low:.1f} to {high:.1f})", f"{memory:.0%}"]
+    lines.append(f"| ratio | | | {' | '.join(ratios)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _tries(result: dict[str, Any]) -> str:
+    blocks = [f"## Tries\n\nEach differs from the network chosen in one point, {result['try_repeats']} turns each.\n"]
+    for family, rows in result["tries"].items():
+        chosen = rows[0]
+        lines = [
+            f"`{family}`, {_shape(TRY_INPUTS[family])}:\n",
+            "| try | what differs | parameters | inference, s | training step, s |",
+            "|---|---|---|---|---|",
+        ]
+        for row in rows:
+            cells = []
+            for mode in ("inference", "train"):
+                median = row[mode]["median_seconds"]
+                cells.append(f"{median:.2f} ({median / chosen[mode]['median_seconds']:.2f})")
+            lines.append(f"| {row['name']} | {row['what']} | {row['parameters'] / 1e6:.2f} M | {' | '.join(cells)} |")
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks) + "\nIn brackets: relative to the network chosen.\n"
+
+
+def _foot(result: dict[str, Any]) -> str:
+    return f"""## Not run
+
+No GPU, no mixed precision, no compiled network, no batch above 1, no size above "tiny" and no accuracy.
+
+Made by:
+
+    {result["command"]}
+"""
+
+
+if __name__ == "__main__":
+    main()
