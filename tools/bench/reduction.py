@@ -99,11 +99,11 @@ def two_processes(path: Path, *, scans: int) -> dict[str, Any]:
 
 
 def large_ct(source: Path, folder: Path) -> Path:
-    """The chest and abdomen CT at 512 x 512, each pixel four times: size and file as of a usual scan, detail not."""
+    """Every fourth slice of the chest and abdomen CT at 512 x 512, each pixel four times."""
     image = nib.load(source)
-    voxels = np.asanyarray(image.dataobj).repeat(2, axis=0).repeat(2, axis=1)
+    voxels = np.asanyarray(image.dataobj)[:, :, ::4].repeat(2, axis=0).repeat(2, axis=1)
     path = folder / "large.nii.gz"
-    nib.save(nib.Nifti1Image(voxels, image.affine @ np.diag([0.5, 0.5, 1, 1])), path)
+    nib.save(nib.Nifti1Image(voxels, image.affine @ np.diag([0.5, 0.5, 4, 1])), path)
     return path
 
 
@@ -175,7 +175,7 @@ The aim is 30 s and 2 GB for 541,439.
 Against nibabel, Pillow and imagehash slice by slice, once with `get_fdata` (float64) and once with the stored integers
 (`dataobj`). medssl also hashes the file (SHA-256), finds empty slices and checks the voxels, which the others do not.
 Medians of {result["repeats"]} turns. "Without reading" compares window and hash of stored integers in memory. "large"
-is the first CT with every pixel four times (512 x 512). The aim is a ratio of 3.
+is every fourth slice of the first CT with every pixel four times (512 x 512). The aim is a ratio of 3.
 
 | file | shape | medssl, s | get_fdata, s | ratio | dataobj, s | ratio | ratio without reading | equal hashes |
 |---|---|---|---|---|---|---|---|---|
@@ -204,8 +204,8 @@ def main() -> None:
         print(json.dumps(one_size(options.one_size, skewed=options.skewed)))
         return
     growth = []
-    for skewed in (False, True):
-        for size in SIZES:
+    for skewed, sizes in ((False, SIZES), (True, (541_439,))):
+        for size in sizes:
             words = [sys.executable, __file__, "--one-size", str(size), *(["--skewed"] if skewed else [])]
             growth.append(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
             print(growth[-1], flush=True)
@@ -216,7 +216,7 @@ def main() -> None:
     for path in files:
         rows.append(reading(path, repeats=options.repeats))
         print(rows[-1], flush=True)
-    two = two_processes(first, scans=12)
+    two = two_processes(first, scans=6)
     print(two, flush=True)
     result = {
         **provenance("reduction_speed"),

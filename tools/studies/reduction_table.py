@@ -31,6 +31,7 @@ from medssl.reduction.settings import Settings
 
 STRATEGIES = ("all", "every_n", "dhash", "ssim", "nmi", "embedding")
 SETS = ("ct", "acdc", "ct2d", "head_ct")
+COSTLY = ("ssim", "nmi", "embedding")
 FLAT = ("ct2d", "head_ct")
 # All pairs of 946 images would take ssim and nmi many minutes
 TOO_MANY_PAIRS = {("ct2d", "ssim"), ("ct2d", "nmi")}
@@ -196,18 +197,23 @@ def main() -> None:
     if options.one:
         print(json.dumps(one(options.data, *options.one)))
         return
-    rows = []
-    for name in SETS:
-        for strategy in [strategy for strategy in STRATEGIES if (name, strategy) not in TOO_MANY_PAIRS]:
-            words = [sys.executable, __file__, "--data", str(options.data), "--one", name, strategy]
-            rows.append(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
-            print(rows[-1], flush=True)
     with tempfile.TemporaryDirectory() as folder:
         found = planted(options.data, Path(folder))
-    command = f"python tools/studies/reduction_table.py --data DATA --out docs/results/{options.out.name}"
+    rows: list[dict[str, Any]] = []
+    order = [(name, strategy) for name in SETS for strategy in STRATEGIES if (name, strategy) not in TOO_MANY_PAIRS]
+    for name, strategy in sorted(order, key=lambda pair: pair[1] in COSTLY):
+        words = [sys.executable, __file__, "--data", str(options.data), "--one", name, strategy]
+        rows.append(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
+        print(rows[-1], flush=True)
+        write(options.out, rows, found)  # what is done is not lost
+
+
+def write(out: Path, rows: list[dict[str, Any]], found: list[dict[str, Any]]) -> None:
+    rows = sorted(rows, key=lambda row: (SETS.index(row["set"]), STRATEGIES.index(row["strategy"])))
+    command = f"python tools/studies/reduction_table.py --data DATA --out docs/results/{out.name}"
     result = {**provenance("reduction_table"), "command": command, "strategies": rows, "planted": found}
-    write_json(options.out.with_suffix(".json"), result)
-    write_text(options.out.with_suffix(".md"), page(result))
+    write_json(out.with_suffix(".json"), result)
+    write_text(out.with_suffix(".md"), page(result))
 
 
 if __name__ == "__main__":
