@@ -250,7 +250,7 @@ def main() -> None:
     result = {
         **provenance("cswin_speed"),
         "command": f"{command} --out docs/results/{options.out.name}",
-        "sizes": {family: size_table(family, shape) for family, shape in INPUTS.items()},
+        "sizes": {family: f"{_shape(shape)}:\n\n{size_table(family, shape)}" for family, shape in inputs.items()},
     }
     if options.part != "tries":
         result.update(repeats=options.repeats, rows=[])
@@ -260,7 +260,8 @@ def main() -> None:
     if options.part != "comparison":
         result.update(try_repeats=options.try_repeats, tries={})
         for family in TRY_INPUTS:
-            result["tries"][family] = compare_tries(family, repeats=options.try_repeats)
+            rows = compare_tries(family, repeats=options.try_repeats)
+            result["tries"][family] = {"shape": list(TRY_INPUTS[family]), "rows": rows}
             save(result, options.out)
 
 
@@ -284,9 +285,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _head(result: dict[str, Any]) -> str:
-    tables = "\n\n".join(
-        f'`family="{family}"`, {_shape(INPUTS[family])}:\n\n{table}' for family, table in result["sizes"].items()
-    )
+    tables = "\n\n".join(f'`family="{family}"`, {table}' for family, table in result["sizes"].items())
     return f"""# CSwin UNet against Swin UNETR: time and memory
 
 Both networks at equal parameters (within 5 %) and on equal input, batch 1, float32, on one thread of a shared CPU
@@ -318,23 +317,29 @@ def _comparison(row: dict[str, Any]) -> str:
     for name, cost in row["networks"].items():
         cells = [f"{cost['parameters'] / 1e6:.2f} M", f"{cost['flops'] / 1e9:.1f}"]
         for mode in ("inference", "train"):
-            cells += [f"{row[mode]['median_seconds'][name]:.2f}", f"{row[mode]['peak_bytes'][name] / 2**20:.0f} MiB"]
+            cells += [f"{row[mode]['median_seconds'][name]:.2f}", _mebibytes(row[mode]["peak_bytes"], name)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     ratios = []
     for mode in ("inference", "train"):
         low, high = row[mode]["ratio_range"]
-        memory = row[mode]["peak_bytes"]["CSwin UNet"] / row[mode]["peak_bytes"]["Swin UNETR"]
-        ratios += [f"**{row[mode]['ratio']:.1f}** times faster ({low:.1f} to {high:.1f})", f"{memory:.0%}"]
+        peaks = row[mode]["peak_bytes"]
+        memory = f"{peaks['CSwin UNet'] / peaks['Swin UNETR']:.0%}" if peaks else "not measured"
+        ratios += [f"**{row[mode]['ratio']:.1f}** times faster ({low:.1f} to {high:.1f})", memory]
     lines.append(f"| ratio | | | {' | '.join(ratios)} |")
     return "\n".join(lines) + "\n"
 
 
+def _mebibytes(peaks: dict[str, int], name: str) -> str:
+    return f"{peaks[name] / 2**20:.0f} MiB" if peaks else "not measured"
+
+
 def _tries(result: dict[str, Any]) -> str:
     blocks = [f"## Tries\n\nEach differs from the network chosen in one point, {result['try_repeats']} turns each.\n"]
-    for family, rows in result["tries"].items():
+    for family, found in result["tries"].items():
+        rows, shape = found["rows"], found["shape"]
         chosen = rows[0]
         lines = [
-            f"`{family}`, {_shape(TRY_INPUTS[family])}:\n",
+            f"`{family}`, {_shape(shape)}:\n",
             "| try | what differs | parameters | inference, s | training step, s |",
             "|---|---|---|---|---|",
         ]
@@ -351,6 +356,7 @@ def _tries(result: dict[str, Any]) -> str:
 def _foot(result: dict[str, Any]) -> str:
     return f"""## Not run
 
+{result.get("note", "")}
 No GPU, no mixed precision, no compiled network, no batch above 1, no size above "tiny" and no accuracy.
 
 Made by:
