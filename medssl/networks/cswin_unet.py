@@ -52,7 +52,7 @@ class CSwinUNet(nn.Module):
     Args:
         in_channels: Image channels.
         out_channels: Classes, background included.
-        size: "tiny", "small" or "base"; parameters and work of each are in docs/results/cswin_speed.md.
+        size: "tiny", "small" or "base"; `cswin_cost.size_table` counts parameters and work of each.
         family: "lines" for isotropic volumes: every stage sees three axes, and every step halves them. "slabs" for few
             thick slices, as in prostate MRI: Z are the slices, three of five steps halve the plane only, and a
             stripe holds all slices.

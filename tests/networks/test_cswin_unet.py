@@ -148,7 +148,8 @@ def test_a_trace_equals_the_network(family: str) -> None:
 
 
 @pytest.mark.usefixtures("_shallow")
-@pytest.mark.parametrize("family", ["lines", pytest.param("slabs", marks=pytest.mark.slow)])
+@pytest.mark.slow  # the exporter takes a minute for either
+@pytest.mark.parametrize("family", ["lines", "slabs"])
 def test_onnx_computes_the_same_to_1e_4(family: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
