@@ -77,9 +77,9 @@ def _correlation(told: Iterable[Json], dice: dict[str, float | None]) -> str:
         return f"{len(pairs)} of these cases are scored; from {FEWEST_CASES} on their ranks are compared with the Dice."
     from scipy.stats import spearmanr
 
-    found = float(spearmanr(*zip(*pairs, strict=True)).statistic)
-    if found != found:  # all equal
+    if any(len(set(values)) == 1 for values in zip(*pairs, strict=True)):
         return "All cases have the same uncertainty or the same Dice, so their ranks cannot be compared."
+    found = float(spearmanr(*zip(*pairs, strict=True)).statistic)
     return (
         f"Rank correlation (Spearman) of disagreement and Dice over {len(pairs)} scored cases: {found:+.2f}; "
         "-1 would mean that the order by uncertainty is the order by quality, 0 that it says nothing."

@@ -42,10 +42,23 @@ def test_verify_net_in_out_finds_what_metadata_declares(bundle: Path) -> None:
 @every_bundle
 def test_ckpt_export_makes_the_file_that_deploy_loads(bundle: Path, tmp_path: Path) -> None:
     meta, config = _configs(bundle)
-    out = tmp_path / "model.ts"
+    out, subject = tmp_path / "model.ts", Subject(bundle)
+    options = {} if _scripts(bundle) else {"use_trace": True, "input_shape": [1, subject.channels, *subject.patch]}
+    if options:  # whoever runs the command has to know
+        assert "--use_trace true" in (bundle / "docs" / "README.md").read_text(encoding="utf-8")
     weights = str(bundle / "models" / "model.pt")
-    ckpt_export(net_id="network_def", filepath=str(out), ckpt_file=weights, meta_file=meta, config_file=[config])
+    ckpt_export(
+        net_id="network_def", filepath=str(out), ckpt_file=weights, meta_file=meta, config_file=[config], **options
+    )
     _compare(torch.jit.load(str(out)), bundle)
+
+
+def _scripts(bundle: Path) -> bool:
+    try:
+        torch.jit.script(network_with_weights(bundle))
+    except Exception:  # the compiler raises many kinds
+        return False
+    return True
 
 
 @every_bundle
