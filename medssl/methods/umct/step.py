@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from medssl.core.errors import ConfigError
 from medssl.methods.umct.fusion import background_rules, mean_weights
-from medssl.methods.umct.targets import Predictions, PseudoLabels, mask_generator
-from medssl.networks.channel_dropout import channel_dropouts, draw_masks, fixed_masks
+from medssl.methods.umct.targets import Predictions, PseudoLabels, mask_generator, own_masks
+from medssl.networks.channel_dropout import channel_dropouts, fixed_masks
 from medssl.networks.multi_view_net import MultiViewNet, fuse_logits
 from medssl.networks.split import check_patch_size
 from medssl.networks.views import check_isotropic
@@ -145,7 +145,10 @@ class _Parts:
         network, labelled = self.step.network, len(self.labels)
         for number, (view, part) in enumerate(network.parts()):
             generator = mask_generator(self.step.pseudo_labels.seed, "gradient", iteration, view)
-            masks = draw_masks(part, len(inputs), generator=generator)
+            streams = [
+                own_masks(part, count, generator=generator) for count in (labelled, len(inputs) - labelled) if count
+            ]
+            masks = [torch.cat(of_streams) for of_streams in zip(*streams, strict=True)]
             with self.step.optimization.autocast(), fixed_masks(part, masks):
                 logits = network.view_logits(inputs, view)
             logits = logits.float()

@@ -14,9 +14,10 @@ from medssl.core.seeding import derive_seed
 from medssl.methods.umct.fusion import fuse_others, fusion_weights
 from medssl.networks.channel_dropout import draw_masks
 from medssl.networks.multi_view_net import MultiViewNet
-from medssl.networks.split import evaluation_mode
+from medssl.networks.split import SplitNetwork, evaluation_mode
 from medssl.networks.stochastic_passes import Granularity, tail_moments, uncertainty_of
 from medssl.networks.views import View
+from medssl.training.distributed import process_count, process_rank
 
 
 class Predictions(NamedTuple):
@@ -115,7 +116,7 @@ class PseudoLabels:
                     probabilities.append(view.from_view(logits.float().softmax(1)))
                     continue
                 generator = mask_generator(self.seed, "target", iteration, view)
-                masks = draw_masks(part, self.passes * len(image), generator=generator)
+                masks = own_masks(part, len(image), passes=self.passes, generator=generator)
                 moments = tail_moments(part, features, masks, chunk=self.chunk, autocast=autocast)
                 probabilities.append(view.from_view(moments.mean))
                 variance = view.from_view(moments.variance)
@@ -130,6 +131,17 @@ class PseudoLabels:
     def target(self, predictions: Predictions, view: int) -> Tensor:
         """Return the pseudo-label (B, C, X, Y, Z) of one view."""
         return fuse_others(predictions.probabilities, predictions.weights, view, hard=self.hard)
+
+
+def own_masks(network: SplitNetwork, samples: int, *, generator: torch.Generator, passes: int = 1) -> list[Tensor]:
+    """Draw the masks of all processes and return those of this one's samples, (passes * samples, C) for each dropout.
+
+    A sample's masks then depend on its place in the batch of all processes alone, so that several processes do what
+    one with all samples does. Process r of W has the places r, r + W, ... as `StreamSampler` deals them.
+    """
+    count, rank = process_count(), process_rank()
+    masks = draw_masks(network, passes * samples * count, generator=generator)
+    return [mask.unflatten(0, (passes, samples, count))[:, :, rank].flatten(0, 1) for mask in masks]
 
 
 def mask_generator(seed: int, phase: str, iteration: int, view: View) -> torch.Generator:

@@ -15,13 +15,12 @@ from medssl.training.distributed import process_count, process_rank
 def stepped(*, join: bool = False) -> tuple[dict[str, np.ndarray], float]:
     """Do one step on this process's share of the batch; return the weights and the logged loss.
 
-    Other processes begin with other weights, which `share_weights` has to put right. Without dropout, whose masks
-    belong to a process, the result must be that of one process with the whole batch.
+    Other processes begin with other weights, which `share_weights` has to put right. Dropout is on in both phases.
     """
     if join:
         join_processes(device="cpu")
-    network = share_weights(small_network(seed=process_rank(), dropout_rate=0.0), device="cpu")
-    step = make_step(network, pseudo_labels=PseudoLabels(passes=0))
+    network = share_weights(small_network(seed=process_rank(), dropout_rate=0.3), device="cpu")
+    step = make_step(network, pseudo_labels=PseudoLabels(passes=4, chunk=3))
     output = step(bare_engine(network), _share(small_batch(), process_rank(), process_count()))
     return {name: value.numpy() for name, value in network.state_dict().items()}, float(output["loss"])
 
