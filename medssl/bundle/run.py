@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.config import META, read_json
+from medssl.bundle.config import META, BundleConfig, get_item, read_json
 from medssl.bundle.resolve import load_config, own_errors, resolved_json, workflow_of
 from medssl.core.errors import ConfigError
 from medssl.core.files import atomic_folder, sha256_file, sha256_json, sweep_leftovers, write_json
@@ -102,7 +102,7 @@ def train(
     # Every process reads its configuration before the main one begins to copy it
     config = load_config(out if (out / "configs").is_dir() else bundle, files, values, trust=trust)
     dataset = load_manifest(manifest)
-    _compare_classes(config.content.get(META, {}), dataset)
+    _compare_classes(config, dataset)
     flow = workflow_of(config, "train")
     with own_errors():
         flow.initialize()  # joins the processes
@@ -117,15 +117,31 @@ def train(
     return record
 
 
-def _compare_classes(metadata: Mapping[str, Any], manifest: Manifest) -> None:
+def _mapped_values(config: BundleConfig) -> dict[str, str]:
+    """Return label value to channel where the training maps them, as a fine-tuned bundle does."""
+    try:
+        transforms = get_item(config.content, "train#preprocessing#transforms")
+    except KeyError:
+        return {}
+    maps = [each for each in transforms if isinstance(each, Mapping) and each.get("_target_") == "MapLabelValued"]
+    return {
+        str(value): str(channel)
+        for each in maps
+        for value, channel in zip(each["orig_labels"], each["target_labels"], strict=True)
+    }
+
+
+def _compare_classes(config: BundleConfig, manifest: Manifest) -> None:
     """Refuse a dataset that gives a class of the bundle another value: the weights would be named the wrong way round.
 
     Raises:
         ConfigError: If it does. Classes of other names are trained, with a warning.
     """
+    metadata = config.content.get(META, {})
     named = metadata.get("network_data_format", {}).get("outputs", {}).get("pred", {}).get("channel_def", {})
     bundle = {str(name).casefold(): str(value) for value, name in named.items()}
-    dataset = {name.casefold(): value for value, name in manifest.labels.items()}
+    mapped = _mapped_values(config)
+    dataset = {name.casefold(): mapped.get(value, value) for value, name in manifest.labels.items()}
     moved = [f"{name} {bundle[name]} -> {value}" for name, value in dataset.items() if bundle.get(name, value) != value]
     if moved:
         message = (
