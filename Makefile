@@ -31,7 +31,7 @@ check: $(INSTALLED) ## Lint, format and type checks, and the rules of the house
 	$(BIN)/pytest tests/test_house.py
 
 test: $(INSTALLED) ## Run all tests but the slow ones
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses auto --dist loadfile
 
 format: $(INSTALLED) ## Format and sort imports
 	$(BIN)/ruff check --fix .

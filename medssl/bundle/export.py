@@ -235,4 +235,4 @@ def _dynamic_shapes(image: Tensor, open_shape: bool) -> tuple[dict[int, Any]] | 
 
 def _first(reason: BaseException) -> str:
     lines = str(reason).strip().splitlines() or [type(reason).__name__]
-    return lines[0][:200]
+    return lines[0].partition(" (of Python compilation unit")[0][:200]
