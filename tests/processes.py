@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-_SECONDS = 120
+_SECONDS = 240
 _PRELOADED = ["medssl.methods.supervised", "monai.bundle", "monai.handlers", "nibabel", "torch._dynamo"]
 
 
