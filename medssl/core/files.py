@@ -41,16 +41,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
     target = Path(target)
     temporary = _beside(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        temporary.replace(target)
-        _sync(target.parent)
-    except OSError as error:
-        full = disk_full(error, target.name)
-        if full is None:
-            raise
-        raise full from error
+        with _full_disk_named(target.name):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary)
+            temporary.replace(target)
+            _sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -71,22 +67,29 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     target = Path(target)
     temporary = _beside(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(f"{_TEMPORARY_PREFIX}*-{glob.escape(_end_of(target))}"):
-            if leftover.is_dir() and not _writer_lives(leftover):
-                shutil.rmtree(leftover)
-        temporary.mkdir()
-        yield temporary
-        if target.is_dir():
-            target.rmdir()
-        temporary.replace(target)
+        with _full_disk_named(target.name):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for leftover in target.parent.glob(f"{_TEMPORARY_PREFIX}*-{glob.escape(_end_of(target))}"):
+                if leftover.is_dir() and not _writer_lives(leftover):
+                    shutil.rmtree(leftover)
+            temporary.mkdir()
+            yield temporary
+            if target.is_dir():
+                target.rmdir()
+            temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _full_disk_named(name: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        full = disk_full(error, target.name)
+        full = disk_full(error, name)
         if full is None:
             raise
         raise full from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def disk_full(error: BaseException, name: str) -> ResourceError | None:

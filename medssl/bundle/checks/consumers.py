@@ -78,7 +78,7 @@ def _result_findings(code: str, subject: Subject, bundle: Path) -> Iterator[Find
         text = f"the label map has the shape {tuple(result.shape[1:])}, the image {phantom_shape(subject)}"
         yield finding(code, where, text, "Invert the preprocessing (Invertd).")
     values = result.unique()
-    count = subject.metadata["network_data_format"]["outputs"]["pred"]["num_channels"]
+    count = subject.pred["num_channels"]
     if not torch.equal(values, values.round().clamp(0, min(count, 256) - 1)):
         text = f"the label map holds values that are no class of uint8: {values[:5].tolist()}"
         yield finding(code, where, text, "Take the argmax (AsDiscreted) after Invertd.")

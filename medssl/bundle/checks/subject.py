@@ -63,7 +63,7 @@ class Subject:
     @property
     def segments(self) -> bool:
         """Whether the bundle makes label maps on the grid of an image."""
-        return bool(self._format("outputs", "pred").get("format") == "segmentation")
+        return bool(self.pred.get("format") == "segmentation")
 
     @property
     def trains(self) -> bool:
@@ -78,7 +78,7 @@ class Subject:
     @property
     def classes(self) -> dict[str, str]:
         """Label value to name, background included."""
-        return dict(self._format("outputs", "pred").get("channel_def", {}))
+        return dict(self.pred.get("channel_def", {}))
 
     @property
     def pred(self) -> Mapping[str, Any]:
