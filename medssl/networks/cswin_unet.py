@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from medssl.core.errors import ConfigError
 from medssl.networks.channel_dropout import ChannelDropout
 from medssl.networks.cswin_attention import CrossShapedBlock, Family, stripe_windows
-from medssl.networks.split import check_dropout_place
+from medssl.networks.split import TailOfModules, check_dropout_place
 
 Step = tuple[int, int, int]
 SizeName = Literal["tiny", "small", "base"]
@@ -43,7 +43,7 @@ _NORM = ("instance", {"affine": True})
 _ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
 
 
-class CSwinUNet(nn.Module):
+class CSwinUNet(TailOfModules, nn.Module):
     """Encode with cross-shaped window attention and decode with convolutions at every scale.
 
     Images may have any size: each step rounds the grid up, and the decoder cuts every map back to the grid it came
@@ -183,12 +183,6 @@ class CSwinUNet(nn.Module):
             joined = cat((_cut(up(maps[-1]), skip), skip), dim=1)
             maps.append(block(joined) if level < last or self.dropout_place == "head" else joined)
         return maps
-
-    def tail(self, features: Tensor) -> Tensor:
-        """Return logits (B, K, X, Y, Z)."""
-        for module in self.tail_modules():
-            features = module(features)
-        return features
 
     def tail_modules(self) -> list[nn.Module]:
         """Return the modules of the tail in the order they run."""

@@ -46,7 +46,21 @@ class SplitNetwork(Protocol):
         """Return all modules, as `nn.Module` does."""
 
 
-class SplitSegResNet(SegResNet):
+class TailOfModules:
+    """The `tail` of a network whose `tail_modules` run one after another."""
+
+    def tail_modules(self) -> list[nn.Module]:
+        """Return the modules of the tail in the order they run."""
+        raise NotImplementedError
+
+    def tail(self, features: Tensor) -> Tensor:
+        """Return logits (B, K, X, Y, Z)."""
+        for module in self.tail_modules():
+            features = module(features)
+        return features
+
+
+class SplitSegResNet(TailOfModules, SegResNet):
     """MONAI's SegResNet in three parts; weights have the names of the stock network and fit it both ways.
 
     Args:
@@ -105,12 +119,6 @@ class SplitSegResNet(SegResNet):
             if level < last or self.dropout_place == "head":
                 deep = block(deep)
         return deep if self.dropout_place == "last_block" else self.conv_final[:2](deep)
-
-    def tail(self, features: Tensor) -> Tensor:
-        """Return logits (B, K, X, Y, Z)."""
-        for module in self.tail_modules():
-            features = module(features)
-        return features
 
     def tail_modules(self) -> list[nn.Module]:
         """Return the modules of the tail in the order they run."""

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from medssl.core.errors import ConfigError
 from medssl.networks.channel_dropout import ChannelDropout
-from medssl.networks.split import check_dropout_place
+from medssl.networks.split import TailOfModules, check_dropout_place
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ _SIZES = {
 _EXPANSION = 4
 
 
-class ViewNet(nn.Module):
+class ViewNet(TailOfModules, nn.Module):
     """Encode slices with n x n x 1 kernels and decode in 3D, so that each view learns something else.
 
     The encoder is a residual network whose names and shapes (but for the added third kernel axis) are those of the
@@ -152,12 +152,6 @@ class ViewNet(nn.Module):
             if level < last or self.dropout_place == "head":
                 deep = block(deep)
         return deep
-
-    def tail(self, features: Tensor) -> Tensor:
-        """Return logits (B, K, X, Y, Z)."""
-        for module in self.tail_modules():
-            features = module(features)
-        return features
 
     def tail_modules(self) -> list[nn.Module]:
         """Return the modules of the tail in the order they run."""
