@@ -70,7 +70,9 @@ def test_no_common_case_is_refused():
 
 
 def test_comparison_is_json():
-    json.dumps(compare_evaluations(content([0.5]), content([0.6])).to_json())
+    found = json.loads(json.dumps(compare_evaluations(content([0.5]), content([0.6])).to_json()))
+    assert found["cases"] == ["c0"]
+    assert [each["metric"] for each in found["differences"][:3]] == ["dice", "hd95_mm", "nsd"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"task": "other"}'])
