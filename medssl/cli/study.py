@@ -106,7 +106,7 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
 def _overrides(run: Run, plan: StudyPlan) -> dict[str, Any]:
     """Return the settings that make every arm's run comparable: length, seed, last checkpoint, no look at cases."""
     per_epoch = min(plan.iterations_per_epoch, run.iterations)
-    epochs = max(1, run.iterations // per_epoch)
+    epochs = run.iterations // per_epoch
     fixed = {"epochs": epochs, "iterations_per_epoch": per_epoch, "seed": run.seed}
     return {"select_best": False, "val_interval": epochs + 1, **run.arm.set, **fixed}
 

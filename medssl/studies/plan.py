@@ -92,7 +92,7 @@ class StudyPlan(_Strict):
         part: Part of the manifest that is scored.
         draws: Number of labelled cases (as a string) to the draws: each a list of case ids of the training part.
         seeds: Seeds of every cell.
-        budget: Patches that each arm may pass forward and back.
+        budget: Patches that each arm may pass forward and back; rounded down to whole epochs of each arm.
         iterations_per_epoch: Length of an epoch in iterations.
         baseline: Arm that the others of group "single" are compared with.
         ensemble_baseline: The same for group "ensemble".
@@ -167,6 +167,8 @@ class StudyPlan(_Strict):
         trained = self.arm(arm.members) if arm.members is not None else arm
         patches = trained.patches_per_iteration * arm.size
         iterations = max(1, self.budget // patches)
+        if iterations > self.iterations_per_epoch:  # a run is whole epochs, and states what it really did
+            iterations -= iterations % self.iterations_per_epoch
         return Run(arm=arm, labelled=labelled, draw=draw, ids=ids, seed=seed, iterations=iterations)
 
 
