@@ -16,12 +16,12 @@ from medssl.core.errors import MedsslError, ResourceError
 from medssl.core.files import sha256_file, sha256_json, sweep_leftovers
 from medssl.core.findings import finding_from
 from medssl.core.provenance import provenance, utc_now
+from medssl.data.volume_writing import write_volume
 from medssl.inference.cases import ImageCase, refuse_to_overwrite
 from medssl.inference.memory import CaseMemory, free_memory, peak_memory, require_memory
 from medssl.inference.pipeline import Finished, Outcome, Stage, run_stages
 from medssl.inference.predictor import Predictor, Working
 from medssl.inference.record import RunRecord
-from medssl.inference.write import write_volume
 
 CaseRecord = dict[str, Any]
 
