@@ -40,11 +40,13 @@ TESTED_ELSEWHERE = {
         f"bundle/checks/{name}.py": "tests/bundle/test_verify.py: each check breaks a good bundle in one way"
         for name in ("configuration", "description", "files", "hosts", "subject")
     },
+    "cli/evaluate_detection.py": "tests/cli/test_evaluate.py",
     "cli/findings.py": "tests/cli/test_check.py",
     "cli/import_.py": "tests/cli/test_import.py",
     "cli/reduce_steps.py": "tests/cli/test_reduce.py",
     "cli/progress.py": "sets loggers; its lines are seen in every command's test",
     "data/import_cases.py": "tests/data/test_importers.py",
+    "evaluation/scored_cases.py": "tests/evaluation/test_segmentation.py and test_detection.py",
     "data/volume_checks.py": "tests/data/test_volumes.py: every check through the reader that makes it",
     "data/volumes_itk.py": "tests/data/test_volumes.py",
 }

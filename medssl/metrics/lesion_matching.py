@@ -38,7 +38,7 @@ class Candidate:
     voxels: int
     outcome: Outcome
     overlap: float
-    centre: tuple[float, float, float]
+    centre: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the candidate as plain JSON values."""
