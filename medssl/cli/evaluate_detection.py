@@ -24,12 +24,12 @@ def show_detections(evaluation: DetectionEvaluation) -> None:
             bounds = "no interval" if estimate.low is None else f"[{estimate.low:.3f}, {estimate.high:.3f}]"
             typer.echo(f"{shown}: {estimate.value:.3f} {bounds}")
     counts = evaluation.counts
-    typer.echo(
-        f"{counts['scored']} of {counts['cases']} cases scored ({counts['failed']} failed), {counts['groups']} "
-        f"patients: {counts['positive']} positive, {counts['negative']} negative; {counts['found']} of "
-        f"{counts['lesions']} lesions found, {counts['false_candidates']} false candidates, {counts['cases_without_candidate']} cases "
-        f"without any; overlap from {evaluation.minimum_overlap:g}."
+    sentence = (
+        "{scored} of {cases} cases scored ({failed} failed), {groups} patients: {positive} positive, {negative} "
+        "negative; {found} of {lesions} lesions found, {false_candidates} false candidates, "
+        "{cases_without_candidate} cases without any; overlap from {overlap:g}."
     )
+    typer.echo(sentence.format(**counts, overlap=evaluation.minimum_overlap))
     for statement in evaluation.statements:
         typer.echo(f"Note: {statement}")
     for fold in evaluation.folds:
