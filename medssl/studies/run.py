@@ -41,6 +41,36 @@ class Hands:
     fuse: Fuse
 
 
+def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) -> int:
+    """Put the results of a study made elsewhere into the folders of their runs, and return how many fit.
+
+    So a study can be carried by several machines, or go on from a study.json that was kept without its networks.
+    Results of another plan or other data are left out, as are runs that are complete here.
+
+    Args:
+        plan: The study.
+        manifest: The dataset, with all labels.
+        out: Folder of the study.
+        study: A study.json.
+
+    Raises:
+        ConfigError: If the file is no study.json.
+    """
+    content = _read_json(study) if study.is_file() else None
+    if not isinstance(content, dict) or not isinstance(content.get("runs"), list):
+        message = f"{study}: expected the study.json of an earlier study, found none that can be read."
+        raise ConfigError(message)
+    known = {each.get("sha256"): each for each in content["runs"] if "dice" in each}
+    taken = 0
+    for run in plan.runs():
+        found = known.get(_identity(run, plan, manifest)["sha256"])
+        if found is not None and _done(run, plan, manifest, out) is None:
+            _begin(_folder(run, out), _identity(run, plan, manifest))
+            write_json(_folder(run, out) / RESULT, found)
+            taken += 1
+    return taken
+
+
 def run_study(
     plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands, *, only: Iterable[str] = ()
 ) -> list[dict[str, Any]]:

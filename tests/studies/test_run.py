@@ -6,7 +6,7 @@ from studies.small_study import Recorder, manifest, plan
 
 from medssl.core.errors import ConfigError
 from medssl.data.manifest import load_manifest
-from medssl.studies.run import read_results, run_study
+from medssl.studies.run import read_results, run_study, take_results
 
 
 def test_every_cell_runs_once_and_a_second_call_runs_nothing(tmp_path: Path) -> None:
@@ -117,3 +117,26 @@ def test_a_damaged_result_is_made_again(tmp_path: Path) -> None:
 def test_an_unknown_arm_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='Did you mean "better"'):
         run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["bettre"])
+
+
+def _kept(folder: Path) -> Path:
+    results = run_study(plan(), manifest(), folder / "there", Recorder().hands, only=["plain"])
+    path = folder / "study.json"
+    path.write_text(json.dumps({"runs": results}), encoding="utf-8")
+    return path
+
+
+def test_runs_of_a_study_made_elsewhere_are_not_run_again(tmp_path: Path) -> None:
+    assert take_results(plan(), manifest(), tmp_path / "here", _kept(tmp_path)) == 6
+    recorder = Recorder()
+    run_study(plan(), manifest(), tmp_path / "here", recorder.hands)
+    assert not [key for key in recorder.ran if key.startswith("plain/")]
+
+
+def test_results_of_another_plan_are_not_taken(tmp_path: Path) -> None:
+    assert take_results(plan(budget=240), manifest(), tmp_path / "here", _kept(tmp_path)) == 0
+
+
+def test_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected the study\.json"):
+        take_results(plan(), manifest(), tmp_path, tmp_path / "missing.json")
