@@ -16,6 +16,7 @@ from medssl.bundle.describe import Description, describe
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.resolve import build_network, load_config
 from medssl.bundle.run import copy_bundle, train
+from medssl.bundle.source_free import adapt_without_labels, is_without_labels
 from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import write_json, write_text
 from medssl.core.findings import Finding
@@ -76,7 +77,8 @@ def finetune(request: Request) -> Outcome:
 
     Without `folds`, one network is trained, and its best checkpoint is chosen on the validation part (or fold 0),
     whose score is therefore optimistic. With `folds`, one network a fold is trained and its last checkpoint scored on
-    the fold it never saw; then the bundle's own network is trained on all labelled cases.
+    the fold it never saw; then the bundle's own network is trained on all labelled cases. A manifest with unlabelled
+    cases only adapts the bundle without labels, if it can; see `adapt_without_labels`.
 
     Args:
         request: What to do.
@@ -102,7 +104,9 @@ def finetune(request: Request) -> Outcome:
         raise CheckpointError(message)
     _require_bundle_name(request.out)
     load_config(request.bundle, trust=request.trust)  # the guard looks at what the new description will replace
-    manifest = _with_folds(load_manifest(request.manifest), request)
+    if is_without_labels(dataset := load_manifest(request.manifest)):
+        return _without_labels(request, dataset)
+    manifest = _with_folds(dataset, request)
     plan, findings = prepare_bundle(
         request.bundle,
         request.out,
@@ -114,6 +118,30 @@ def finetune(request: Request) -> Outcome:
     evaluation, meaning = _cross_validated(request, manifest) if request.folds else _once(request, manifest)
     describe(Description(request.out, manifest, plan, evaluation, meaning, source=request.bundle.name))
     return Outcome(evaluation=evaluation, meaning=meaning, findings=findings)
+
+
+def _without_labels(request: Request, manifest: Manifest) -> Outcome:
+    """Adapt to unlabelled cases alone; labelled validation cases only score the result."""
+    if request.folds or request.from_scratch:
+        message = f"{request.manifest}: no training case, so there is nothing to cross-validate or to start anew from."
+        raise ConfigError(message, fix="Add labelled cases to the training part, or leave these options out.")
+    adapt_without_labels(
+        request.bundle,
+        request.out,
+        manifest=request.manifest,
+        data_root=request.data_root,
+        name=manifest.name,
+        overrides=request.overrides,
+        trust=request.trust,
+    )
+    save_manifest(request.out / "results" / "manifest.json", _anonymous(manifest))
+    if not manifest.validation:
+        return Outcome(evaluation=None, meaning="No case has a label, so there is no score", findings=())
+    predictions = request.out / "results" / "validation"
+    _predict(request, request.out, manifest.validation, predictions)
+    evaluation = _evaluate(request, manifest, manifest.validation, predictions)
+    meaning = "the validation cases, which chose nothing: the last checkpoint of an adaptation without labels"
+    return Outcome(evaluation=evaluation, meaning=meaning, findings=())
 
 
 def _once(request: Request, manifest: Manifest) -> tuple[Evaluation | None, str]:

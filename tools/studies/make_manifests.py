@@ -57,7 +57,7 @@ def brains(data: Path) -> Manifest:
 
     return Manifest(
         name="brains",
-        description="MICCAI 2012 multi-atlas brains at 1.5 mm, 14 grouped structures; validation is the development part",
+        description="MICCAI 2012 multi-atlas brains at 1.5 mm, 14 structures; validation is the development part",
         licence="CC BY-NC",
         modality="MR",
         labels=json.loads((folder / "labels.json").read_text()),
