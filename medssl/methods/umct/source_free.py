@@ -13,7 +13,8 @@ from medssl.core.errors import ConfigError
 from medssl.methods.umct.drift import DriftGuard
 from medssl.methods.umct.gradients import gradient_logits
 from medssl.methods.umct.targets import Predictions, PseudoLabels
-from medssl.networks.multi_view_net import MultiViewNet, fuse_logits
+from medssl.networks.fusion import fuse_logits
+from medssl.networks.multi_view_net import MultiViewNet
 from medssl.training.optimization import Optimization
 from medssl.training.streams import case_ids
 

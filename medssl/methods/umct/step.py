@@ -15,7 +15,8 @@ from medssl.methods.umct.fusion import background_rules, mean_weights
 from medssl.methods.umct.gradients import gradient_logits
 from medssl.methods.umct.targets import Predictions, PseudoLabels
 from medssl.networks.channel_dropout import channel_dropouts
-from medssl.networks.multi_view_net import MultiViewNet, fuse_logits
+from medssl.networks.fusion import fuse_logits
+from medssl.networks.multi_view_net import MultiViewNet
 from medssl.networks.split import check_patch_size
 from medssl.networks.views import check_isotropic
 from medssl.training.optimization import Optimization
