@@ -75,7 +75,7 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
     """Return what trains and scores: the same functions that `medssl train`, `infer` and `evaluate` call."""
     from medssl.bundle.adapt import Wishes
     from medssl.bundle.catalog import find_bundle
-    from medssl.bundle.ensemble import assemble_ensemble
+    from medssl.bundle.ensemble import assemble_ensemble, split_views
     from medssl.bundle.finetune import prepare_bundle, serves
     from medssl.bundle.run import train
     from medssl.data.manifest import load_manifest
@@ -105,7 +105,13 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
         assemble_ensemble([member / "bundle" for member in members], out)
         return _score(out, manifest, folder, part=plan.part, root=root)
 
-    return Hands(execute=execute, fuse=fuse)
+    def part(run: Run, trained: Path, manifest: Path, folder: Path) -> list[Mapping[str, Any]]:
+        scores = []
+        for view, bundle in split_views(trained / "bundle", folder / "views").items():
+            scores.append(_score(bundle, manifest, folder / "views" / view, part=plan.part, root=root))
+        return scores
+
+    return Hands(execute=execute, fuse=fuse, part=part)
 
 
 def _overrides(run: Run, plan: StudyPlan) -> dict[str, Any]:

@@ -78,7 +78,9 @@ def test_case_that_failed_counts_as_zero(tmp_path: Path) -> None:
         found["failed"] = [{"id": found["cases"].pop()["id"]}]
         return found
 
-    run_study(plan(), manifest(), tmp_path, type(hands)(execute=execute, fuse=hands.fuse), only=["plain"])
+    run_study(
+        plan(), manifest(), tmp_path, type(hands)(execute=execute, fuse=hands.fuse, part=hands.part), only=["plain"]
+    )
     result = json.loads((tmp_path / "runs" / "plain" / "labelled1_draw0_seed0" / "result.json").read_text())
     assert result["dice"]["v4"]["mean"] == 0.0
 
@@ -140,3 +142,26 @@ def test_results_of_another_plan_are_not_taken(tmp_path: Path) -> None:
 def test_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected the study\.json"):
         take_results(plan(), manifest(), tmp_path, tmp_path / "missing.json")
+
+
+def _with_views() -> list[dict]:
+    arms = plan().model_dump()["arms"]
+    return [*arms, {"name": "better_single", "single_views_of": "better"}]
+
+
+def test_single_views_are_those_of_the_trained_arm_and_are_averaged(tmp_path: Path) -> None:
+    recorder = Recorder()
+    changed = plan(arms=_with_views())
+    results = run_study(changed, manifest(), tmp_path, recorder.hands, only=["better", "better_single"])
+    assert len([key for key in recorder.ran if key.startswith("better/")]) == 6
+    assert recorder.ran.count("views of better") == 6
+    single = next(each for each in results if each["arm"] == "better_single")
+    assert single["dice"]["v1"]["mean"] == pytest.approx(0.61)
+    assert single["iterations"] == 25
+
+
+def test_a_new_kind_of_arm_leaves_finished_runs_alone(tmp_path: Path) -> None:
+    run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["better"])
+    again = Recorder()
+    run_study(plan(arms=_with_views()), manifest(), tmp_path, again.hands, only=["better"])
+    assert again.ran == []
