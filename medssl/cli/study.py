@@ -24,6 +24,9 @@ def study(
     out: Annotated[Path, typer.Option(help="Folder of the study; the same command goes on where it stopped.")],
     data_root: Annotated[Path | None, typer.Option(help="Folder the manifest's paths start from.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Run only this arm. May be repeated.")] = None,
+    known: Annotated[
+        Path | None, typer.Option(help="study.json made elsewhere; its runs of this plan and data are not run again.")
+    ] = None,
     table: Annotated[bool, typer.Option("--table", help="Run nothing; make the tables of what is there.")] = False,
 ) -> int:
     """Compare methods at several numbers of labels under one budget, resumable run by run.
@@ -33,9 +36,11 @@ def study(
     """
     from medssl.data.manifest import load_manifest
     from medssl.studies.plan import load_plan
-    from medssl.studies.run import read_results, run_study
+    from medssl.studies.run import read_results, run_study, take_results
 
     content, dataset = load_plan(plan), load_manifest(manifest)
+    if known is not None:
+        typer.echo(f"{take_results(content, dataset, out, known)} runs taken from {known}")
     if table:
         results = read_results(content, dataset, out)
     else:
@@ -70,7 +75,7 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
     """Return what trains and scores: the same functions that `medssl train`, `infer` and `evaluate` call."""
     from medssl.bundle.adapt import Wishes
     from medssl.bundle.catalog import find_bundle
-    from medssl.bundle.ensemble import assemble_ensemble
+    from medssl.bundle.ensemble import assemble_ensemble, split_views
     from medssl.bundle.finetune import prepare_bundle, serves
     from medssl.bundle.run import train
     from medssl.data.manifest import load_manifest
@@ -100,7 +105,13 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
         assemble_ensemble([member / "bundle" for member in members], out)
         return _score(out, manifest, folder, part=plan.part, root=root)
 
-    return Hands(execute=execute, fuse=fuse)
+    def part(run: Run, trained: Path, manifest: Path, folder: Path) -> list[Mapping[str, Any]]:
+        scores = []
+        for view, bundle in split_views(trained / "bundle", folder / "views").items():
+            scores.append(_score(bundle, manifest, folder / "views" / view, part=plan.part, root=root))
+        return scores
+
+    return Hands(execute=execute, fuse=fuse, part=part)
 
 
 def _overrides(run: Run, plan: StudyPlan) -> dict[str, Any]:
