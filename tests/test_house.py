@@ -40,6 +40,8 @@ TESTED_ELSEWHERE = {
         f"bundle/checks/{name}.py": "tests/bundle/test_verify.py: each check breaks a good bundle in one way"
         for name in ("configuration", "description", "files", "hosts", "subject")
     },
+    "bundle/source_free.py": "tests/cli/test_finetune.py",
+    "methods/umct/gradients.py": "tests/methods/umct/test_step.py and test_source_free.py: steps written out",
     "cli/findings.py": "tests/cli/test_check.py",
     "cli/import_.py": "tests/cli/test_import.py",
     "cli/reduce_steps.py": "tests/cli/test_reduce.py",

@@ -1,17 +1,19 @@
-"""Make one bundle of several that were trained alike: its network fuses theirs."""
+"""Make one bundle of several that were trained alike, or several of one whose network has several views."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from medssl.bundle.config import read_json
-from medssl.bundle.resolve import load_config
+from medssl.bundle.resolve import build_network, load_config
 from medssl.bundle.run import copy_bundle
 from medssl.core.errors import ConfigError
 from medssl.core.files import atomic_path, write_json
+from medssl.networks.multi_view_net import MultiViewNet
 from medssl.networks.weights import read_weights
 
 
@@ -38,3 +40,33 @@ def assemble_ensemble(members: Sequence[Path], out: Path) -> None:
     state = {f"networks.{number}.{name}": each[name] for number, each in enumerate(weights) for name in each}
     with atomic_path(out / "models" / "model.pt") as temporary, temporary.open("wb") as stream:
         torch.save(state, stream)
+
+
+def split_views(bundle: Path, out: Path) -> dict[str, Path]:
+    """Write a bundle for each view of a multi-view network, in which that view alone answers.
+
+    Args:
+        bundle: Bundle with weights and an inference.json.
+        out: Folder of the new bundles; what an interrupted call left there is replaced.
+
+    Returns:
+        View to its bundle, in the order of the network.
+
+    Raises:
+        ConfigError: If the network has no views.
+    """
+    config = load_config(bundle, ("inference",))
+    network = build_network(config)
+    if not isinstance(network, MultiViewNet):
+        message = f"bundle {bundle.name}: expected a MultiViewNet, found {type(network).__name__}, which has no views."
+        raise ConfigError(message)
+    found = {}
+    for view in network.view_names:
+        found[view] = out / view / "bundle"
+        shutil.rmtree(found[view], ignore_errors=True)
+        copy_bundle(bundle, found[view])
+        path = found[view] / "configs" / "inference.json"
+        content = read_json(path)
+        write_json(path, {**content, "network_def": {**content["network_def"], "fusion": view}})
+        shutil.copyfile(bundle / "models" / "model.pt", found[view] / "models" / "model.pt")
+    return found

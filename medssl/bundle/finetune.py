@@ -16,6 +16,7 @@ from medssl.bundle.describe import Description, describe
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.resolve import build_network, load_config
 from medssl.bundle.run import copy_bundle, train
+from medssl.bundle.source_free import adapt_without_labels, is_without_labels
 from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import write_json, write_text
 from medssl.core.findings import Finding
@@ -26,6 +27,7 @@ from medssl.data.splits import assign_folds
 from medssl.evaluation import Evaluation, evaluate_segmentations
 from medssl.inference.batch import run_batch
 from medssl.inference.cases import ImageCase
+from medssl.networks.split import largest_stride
 from medssl.training.distributed import is_launched
 
 _logger = logging.getLogger("medssl.bundle")
@@ -76,7 +78,8 @@ def finetune(request: Request) -> Outcome:
 
     Without `folds`, one network is trained, and its best checkpoint is chosen on the validation part (or fold 0),
     whose score is therefore optimistic. With `folds`, one network a fold is trained and its last checkpoint scored on
-    the fold it never saw; then the bundle's own network is trained on all labelled cases.
+    the fold it never saw; then the bundle's own network is trained on all labelled cases. A manifest with unlabelled
+    cases only adapts the bundle without labels, if it can; see `adapt_without_labels`.
 
     Args:
         request: What to do.
@@ -98,7 +101,9 @@ def finetune(request: Request) -> Outcome:
         _starting_weights(request.bundle)
     _require_bundle_name(request.out)
     load_config(request.bundle, trust=request.trust)  # the guard looks at what the new description will replace
-    manifest = _with_folds(load_manifest(request.manifest), request)
+    if is_without_labels(dataset := load_manifest(request.manifest)):
+        return _without_labels(request, dataset)
+    manifest = _with_folds(dataset, request)
     plan, findings = prepare_bundle(
         request.bundle,
         request.out,
@@ -106,10 +111,35 @@ def finetune(request: Request) -> Outcome:
         request.data_root,
         wishes=request.wishes,
         settings=_continual_settings(request.bundle),
+        trust=request.trust,
     )
     evaluation, meaning = _cross_validated(request, manifest) if request.folds else _once(request, manifest)
     describe(Description(request.out, manifest, plan, evaluation, meaning, source=request.bundle.name))
     return Outcome(evaluation=evaluation, meaning=meaning, findings=findings)
+
+
+def _without_labels(request: Request, manifest: Manifest) -> Outcome:
+    """Adapt to unlabelled cases alone; labelled validation cases only score the result."""
+    if request.folds or request.from_scratch:
+        message = f"{request.manifest}: no training case, so there is nothing to cross-validate or to start anew from."
+        raise ConfigError(message, fix="Add labelled cases to the training part, or leave these options out.")
+    adapt_without_labels(
+        request.bundle,
+        request.out,
+        manifest=request.manifest,
+        data_root=request.data_root,
+        name=manifest.name,
+        overrides=request.overrides,
+        trust=request.trust,
+    )
+    save_manifest(request.out / "results" / "manifest.json", _anonymous(manifest))
+    if not manifest.validation:
+        return Outcome(evaluation=None, meaning="No case has a label, so there is no score", findings=())
+    predictions = request.out / "results" / "validation"
+    _predict(request, request.out, manifest.validation, predictions)
+    evaluation = _evaluate(request, manifest, manifest.validation, predictions)
+    meaning = "the validation cases, which chose nothing: the last checkpoint of an adaptation without labels"
+    return Outcome(evaluation=evaluation, meaning=meaning, findings=())
 
 
 def _starting_weights(bundle: Path) -> Path:
@@ -228,7 +258,14 @@ def serves(bundle: Path, manifest: Manifest) -> bool:
 
 
 def prepare_bundle(
-    bundle: Path, out: Path, manifest: Manifest, data_root: Path, *, wishes: Wishes, settings: Mapping[str, Any]
+    bundle: Path,
+    out: Path,
+    manifest: Manifest,
+    data_root: Path,
+    *,
+    wishes: Wishes,
+    settings: Mapping[str, Any],
+    trust: bool = False,
 ) -> tuple[Plan, Sequence[Finding]]:
     """Copy a bundle to `out` and adapt it to a dataset, once; a second call finds it there.
 
@@ -239,6 +276,7 @@ def prepare_bundle(
         data_root: Folder the manifest's paths start from.
         wishes: What the user decides about patch and intensities.
         settings: Top-level values of train.json to change.
+        trust: Run code that bundles do not need.
 
     Returns:
         Geometry, labels and normalisation, and findings on the data.
@@ -247,7 +285,7 @@ def prepare_bundle(
         ConfigError: If `out` was begun for other data, or the bundle cannot be adapted.
     """
     found, findings = fingerprint(manifest, data_root)
-    plan = make_plan(manifest, found, wishes, cubic=needs_cubes(bundle))
+    plan = make_plan(manifest, found, wishes, stride=_stride(bundle, trust=trust), cubic=needs_cubes(bundle))
     results = out / "results"
     if not (results / "plan.json").is_file():
         copy_bundle(bundle, out)
@@ -261,6 +299,11 @@ def prepare_bundle(
         message = f"{out}: was begun for other data. Put the manifest back, or choose another --out."
         raise ConfigError(message)
     return plan, findings
+
+
+def _stride(bundle: Path, *, trust: bool) -> int:
+    """Return what patches must be multiples of; 8, as for MONAI's SegResNet, where the network does not tell."""
+    return largest_stride(build_network(load_config(bundle, ("inference",), trust=trust))) or 8
 
 
 def _continual_settings(bundle: Path) -> dict[str, Any]:

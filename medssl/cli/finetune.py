@@ -30,8 +30,8 @@ def finetune(
     """Fine-tune BUNDLE on the labelled cases of a manifest and leave a bundle that verifies.
 
     Labels, channels, spacing, patch and normalisation follow your data. Without --folds, the best checkpoint is
-    chosen on the validation part (or fold 0), so the score printed at the end is optimistic. The same command
-    continues a run that was stopped.
+    chosen on the validation part (or fold 0), so the score at the end is optimistic. A co-trained bundle also adapts
+    to unlabelled cases alone. The same command continues a run that was stopped.
     """
     from medssl.bundle.catalog import find_bundle
 

@@ -24,6 +24,9 @@ def study(
     out: Annotated[Path, typer.Option(help="Folder of the study; the same command goes on where it stopped.")],
     data_root: Annotated[Path | None, typer.Option(help="Folder the manifest's paths start from.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Run only this arm. May be repeated.")] = None,
+    known: Annotated[
+        Path | None, typer.Option(help="study.json made elsewhere; its runs of this plan and data are not run again.")
+    ] = None,
     table: Annotated[bool, typer.Option("--table", help="Run nothing; make the tables of what is there.")] = False,
 ) -> int:
     """Compare methods at several numbers of labels under one budget, resumable run by run.
@@ -33,22 +36,25 @@ def study(
     """
     from medssl.data.manifest import load_manifest
     from medssl.studies.plan import load_plan
-    from medssl.studies.run import read_results, run_study
+    from medssl.studies.run import read_results, run_study, take_results
 
     content, dataset = load_plan(plan), load_manifest(manifest)
+    if known is not None:
+        typer.echo(f"{take_results(content, dataset, out, known)} runs taken from {known}")
     if table:
         results = read_results(content, dataset, out)
     else:
         hands = _hands(content, data_root or manifest.parent, plan.parent)
         results = run_study(content, dataset, out, hands, only=only or ())
     failed = [each for each in results if "error" in each]
-    _write(content, dataset, results, out)
+    command = f"medssl study {plan} --manifest {manifest}{f' --data-root {data_root}' if data_root else ''} --out {out}"
+    _write(content, dataset, results, out, command=command)
     for each in failed:
         typer.echo(f"failed: {each['arm']}, {each['labelled']} labelled, draw {each['draw']}: {each['error']}")
     return exit_codes.SOME_FAILED if failed else exit_codes.OK
 
 
-def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], out: Path) -> None:
+def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], out: Path, *, command: str) -> None:
     from medssl.core.files import write_json, write_text
     from medssl.core.provenance import provenance
     from medssl.studies.curve import draw_curve
@@ -56,11 +62,16 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
 
     rows = summarise(plan, results)
     block = provenance("study", plan=plan.sha256(), manifest={"name": manifest.name, "sha256": manifest.sha256()})
-    record: dict[str, Any] = {"medssl": block, "plan": plan.model_dump(mode="json"), "interval": INTERVAL}
+    record: dict[str, Any] = {
+        "medssl": block,
+        "command": command,
+        "plan": plan.model_dump(mode="json"),
+        "interval": INTERVAL,
+    }
     record |= {"rows": [row.to_json() for row in rows], "labels_saved": labels_saved(rows, plan.baseline)}
     write_json(out / "study.json", {**record, "runs": results})
     text = markdown(plan, rows)
-    write_text(out / "study.md", f"# {plan.name}\n\n{plan.about}\n\n{text}")
+    write_text(out / "study.md", f"# {plan.name}\n\n{plan.about}\n\n{text}\nMade by:\n\n    {command}\n")
     if rows:
         draw_curve(out / "curve.png", rows, title=plan.name)
     typer.echo(text)
@@ -70,7 +81,7 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
     """Return what trains and scores: the same functions that `medssl train`, `infer` and `evaluate` call."""
     from medssl.bundle.adapt import Wishes
     from medssl.bundle.catalog import find_bundle
-    from medssl.bundle.ensemble import assemble_ensemble
+    from medssl.bundle.ensemble import assemble_ensemble, split_views
     from medssl.bundle.finetune import prepare_bundle, serves
     from medssl.bundle.run import train
     from medssl.data.manifest import load_manifest
@@ -100,7 +111,13 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
         assemble_ensemble([member / "bundle" for member in members], out)
         return _score(out, manifest, folder, part=plan.part, root=root)
 
-    return Hands(execute=execute, fuse=fuse)
+    def part(run: Run, trained: Path, manifest: Path, folder: Path) -> list[Mapping[str, Any]]:
+        scores = []
+        for view, bundle in split_views(trained / "bundle", folder / "views").items():
+            scores.append(_score(bundle, manifest, folder / "views" / view, part=plan.part, root=root))
+        return scores
+
+    return Hands(execute=execute, fuse=fuse, part=part)
 
 
 def _overrides(run: Run, plan: StudyPlan) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from medssl.core.errors import ConfigError
+from medssl.core.suggest import did_you_mean
+from medssl.networks.fusion import RULES, fuse_logits
 from medssl.networks.split import SplitNetwork, check_tail_dropout
 from medssl.networks.view_net import ViewNet
 from medssl.networks.views import View, parse_views
@@ -28,9 +28,11 @@ class MultiViewNet(nn.Module):
             keep the encoder contract (`SplitNetwork`). In a bundle: a component with `"_mode_": "callable"`.
         views: 2, 3 or 6, or a list of names; see `parse_views`.
         norm: Normalisation handed to `network` as well, or None for its own.
+        fusion: How the views' logits become one: "mean" of their probabilities, "majority" of their votes (the
+            paper's), or the name of one view, which then is alone in answering.
 
     Raises:
-        ConfigError: If the views are wrong, or a network breaks the contract.
+        ConfigError: If the views or their fusion are wrong, or a network breaks the contract.
     """
 
     def __init__(
@@ -41,9 +43,15 @@ class MultiViewNet(nn.Module):
         network: Callable[..., nn.Module] = ViewNet,
         views: int | Sequence[str | Sequence[int]] = 3,
         norm: Any = None,
+        fusion: str = "mean",
     ) -> None:
         super().__init__()
         self.frames = parse_views(views)
+        rules = (*RULES, *self.view_names)
+        if fusion not in rules:
+            message = f"MultiViewNet: expected as fusion one of {', '.join(rules)}, got {fusion!r}."
+            raise ConfigError(message + did_you_mean(fusion, rules))
+        self.fusion = fusion
         options = {"in_channels": in_channels, "out_channels": out_channels} | ({"norm": norm} if norm else {})
         self.networks = nn.ModuleDict({view.name: _checked(network(**options)) for view in self.frames})
 
@@ -69,19 +77,16 @@ class MultiViewNet(nn.Module):
         return [self.view_logits(image, view) for view in self.frames]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the logarithm of the views' mean probability, (B, K, X, Y, Z), float32.
+        """Return the fused logits (B, K, X, Y, Z), float32; see `fuse_logits`."""
+        if self.fusion in self.networks:
+            return self.view_logits(image, self.frames[self.view_names.index(self.fusion)]).float()
+        return self.fuse(self.views(image))
 
-        Its softmax is that mean, so whoever takes softmax or argmax of logits need not know of views.
-        """
-        return fuse_logits(self.views(image))
-
-
-def fuse_logits(logits: Sequence[Tensor]) -> Tensor:
-    """Return the logarithm of the mean of softmax over several logits (B, K, X, Y, Z), float32."""
-    fused = torch.log_softmax(logits[0].float(), dim=1)
-    for each in logits[1:]:
-        fused = torch.logaddexp(fused, torch.log_softmax(each.float(), dim=1))
-    return fused - math.log(len(logits))
+    def fuse(self, logits: Sequence[Tensor]) -> Tensor:
+        """Return what becomes of the logits of every view, as `forward` does."""
+        if self.fusion in self.networks:
+            return logits[self.view_names.index(self.fusion)].float()
+        return fuse_logits(logits, rule="majority" if self.fusion == "majority" else "mean")
 
 
 def _checked(network: nn.Module) -> nn.Module:

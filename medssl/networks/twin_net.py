@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from medssl.networks.multi_view_net import fuse_logits
+from medssl.networks.fusion import fuse_logits
 from medssl.networks.view_net import ViewNet
 
 

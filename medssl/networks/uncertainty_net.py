@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from medssl.core.errors import ConfigError
 from medssl.networks.channel_dropout import channel_dropouts, draw_masks
 from medssl.networks.ensemble import EnsembleNet
-from medssl.networks.multi_view_net import MultiViewNet, fuse_logits
+from medssl.networks.multi_view_net import MultiViewNet
 from medssl.networks.split import SplitNetwork
 from medssl.networks.stochastic_passes import tail_moments
 from medssl.networks.views import VIEWS, View
@@ -69,7 +69,12 @@ class UncertaintyNet(nn.Module):
             logits.append(view.from_view(own).float())
             variances.append(view.from_view(variance))
         maps = [disagreement(torch.stack(logits).softmax(2)), torch.stack(variances).mean(0)]
-        return torch.cat([fuse_logits(logits), *maps], dim=1)
+        return torch.cat([self._fused(logits), *maps], dim=1)
+
+    def _fused(self, logits: list[Tensor]) -> Tensor:
+        if isinstance(self.network, MultiViewNet | EnsembleNet):
+            return self.network.fuse(logits)
+        return logits[0]
 
     def _member(self, image: Tensor, member: nn.Module, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return logits (B, K, ...) and variance (B, 1, ...) in the frame of the member."""

@@ -33,6 +33,8 @@ class Arm(_Strict):
             Divides the study's budget into iterations.
         members: For an ensemble: the arm whose networks, trained with different seeds, are fused. They are trained
             with an equal part of the budget each, so an ensemble costs what any other arm costs.
+        single_views_of: The arm whose trained views are scored one by one; the Dice of a case is the mean of theirs.
+            Trains nothing of its own.
         size: Number of networks of an ensemble.
         group: "single" or "ensemble"; each is compared with the baseline of its own group.
     """
@@ -43,13 +45,19 @@ class Arm(_Strict):
     set: dict[str, Any] = {}
     patches_per_iteration: int = Field(default=1, ge=1)
     members: str | None = None
+    single_views_of: str | None = None
     size: int = Field(default=1, ge=1)
     group: Literal["single", "ensemble"] = "single"
 
+    @property
+    def source(self) -> str | None:
+        """Name of the arm whose networks this one takes, or None if it trains its own."""
+        return self.members or self.single_views_of
+
     @model_validator(mode="after")
-    def _is_trained_or_fused(self) -> Arm:
-        if (self.bundle is None) == (self.members is None):
-            message = f"arm {self.name}: expected either a bundle to train or members to fuse"
+    def _has_one_source(self) -> Arm:
+        if sum(each is not None for each in (self.bundle, self.members, self.single_views_of)) != 1:
+            message = f"arm {self.name}: expected a bundle to train, members to fuse, or views to score, one of them"
             raise ValueError(message)
         if self.members is not None and self.size < 2:
             message = f"arm {self.name}: an ensemble needs a size of 2 or more"
@@ -116,10 +124,14 @@ class StudyPlan(_Strict):
         if len(set(names)) < len(names):
             message = f"arms: names must differ, found {', '.join(names)}"
             raise ValueError(message)
-        wanted = [self.baseline, self.ensemble_baseline, *(arm.members for arm in self.arms)]
+        wanted = [self.baseline, self.ensemble_baseline, *(arm.source for arm in self.arms)]
         for name in wanted:
             if name is not None and name not in names:
                 message = f"arms: no arm {name!r}.{did_you_mean(name, names)}"
+                raise ValueError(message)
+        for arm in self.arms:
+            if arm.source is not None and self.arm(arm.source).source is not None:
+                message = f"arm {arm.name}: expected an arm that trains a network, got {arm.source}"
                 raise ValueError(message)
         for count, draws in self.draws.items():
             if not count.isdigit() or any(len(set(ids)) != int(count) for ids in draws):
@@ -159,12 +171,18 @@ class StudyPlan(_Strict):
             for number in range(size)
         ]
 
+    def trained_run(self, run: Run) -> Run | None:
+        """Return the run whose network's views a run scores, or None if it does nothing of the kind."""
+        if run.arm.single_views_of is None:
+            return None
+        return self._run(self.arm(run.arm.single_views_of), run.labelled, run.draw, run.ids, run.seed)
+
     def sha256(self) -> str:
         """Return the hash of everything that decides a run."""
         return sha256_json(self.model_dump(mode="json", exclude={"name", "about"}))
 
     def _run(self, arm: Arm, labelled: int, draw: int, ids: tuple[str, ...], seed: int) -> Run:
-        trained = self.arm(arm.members) if arm.members is not None else arm
+        trained = self.arm(arm.source) if arm.source is not None else arm
         patches = trained.patches_per_iteration * arm.size
         iterations = max(1, self.budget // patches)
         if iterations > self.iterations_per_epoch:  # a run is whole epochs, and states what it really did

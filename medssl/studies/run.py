@@ -16,7 +16,7 @@ from medssl.core.files import sha256_json, write_json
 from medssl.core.suggest import did_you_mean
 from medssl.data.manifest import Manifest, save_manifest
 from medssl.data.splits import keep_labeled_cases
-from medssl.studies.plan import Run, StudyPlan
+from medssl.studies.plan import Arm, Run, StudyPlan
 
 _logger = logging.getLogger("medssl.studies")
 RESULT = "result.json"
@@ -26,6 +26,8 @@ Execute = Callable[[Run, Path, Path], Mapping[str, Any]]
 """Carries out one run: (run, manifest file, folder) -> the evaluation's content of metrics.json."""
 Fuse = Callable[[Run, list[Path], Path, Path], Mapping[str, Any]]
 """Scores an ensemble: (run, folders of its members, manifest file, folder) -> content of metrics.json."""
+Part = Callable[[Run, Path, Path, Path], list[Mapping[str, Any]]]
+"""Scores every view alone: (run, folder of the trained run, manifest file, folder) -> a metrics.json of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +37,42 @@ class Hands:
     Attributes:
         execute: Trains one network, applies it to the scored part and scores it.
         fuse: Fuses the networks of an ensemble and scores them.
+        part: Scores the views of a multi-view network one by one.
     """
 
     execute: Execute
     fuse: Fuse
+    part: Part
+
+
+def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) -> int:
+    """Put the results of a study made elsewhere into the folders of their runs, and return how many fit.
+
+    So a study can be carried by several machines, or go on from a study.json that was kept without its networks.
+    Results of another plan or other data are left out, as are runs that are complete here.
+
+    Args:
+        plan: The study.
+        manifest: The dataset, with all labels.
+        out: Folder of the study.
+        study: A study.json.
+
+    Raises:
+        ConfigError: If the file is no study.json.
+    """
+    content = _read_json(study) if study.is_file() else None
+    if not isinstance(content, dict) or not isinstance(content.get("runs"), list):
+        message = f"{study}: expected the study.json of an earlier study, found none that can be read."
+        raise ConfigError(message)
+    known = {each.get("sha256"): each for each in content["runs"] if "dice" in each}
+    taken = 0
+    for run in plan.runs():
+        found = known.get(_identity(run, plan, manifest)["sha256"])
+        if found is not None and _done(run, plan, manifest, out) is None:
+            _begin(_folder(run, out), _identity(run, plan, manifest))
+            write_json(_folder(run, out) / RESULT, found)
+            taken += 1
+    return taken
 
 
 def run_study(
@@ -91,19 +125,22 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
     done = _done(run, plan, manifest, out)
     if done is not None:
         return done
-    members = plan.member_runs(run)
-    seconds = sum(_complete(member, plan, manifest, out, hands)["seconds"] for member in members)
+    members, trained = plan.member_runs(run), plan.trained_run(run)
+    before = members if trained is None else [trained]
+    seconds = sum(_complete(each, plan, manifest, out, hands)["seconds"] for each in before)
     _logger.info("%s: %d iterations", run.key, run.iterations)
     begin = time.monotonic()
     folder = _folder(run, out)
     _begin(folder, _identity(run, plan, manifest))
     file = _manifest_of(run, manifest, folder)
-    if members:
-        metrics = hands.fuse(run, [_folder(member, out) for member in members], file, folder)
+    if trained is not None:
+        dice = _mean_of([_dice(each) for each in hands.part(run, _folder(trained, out), file, folder)])
+    elif members:
+        dice = _dice(hands.fuse(run, [_folder(member, out) for member in members], file, folder))
     else:
-        metrics = hands.execute(run, file, folder)
+        dice = _dice(hands.execute(run, file, folder))
     seconds = round(seconds + time.monotonic() - begin, 1)
-    result = {**_identity(run, plan, manifest), "seconds": seconds, "dice": _dice(metrics)}
+    result = {**_identity(run, plan, manifest), "seconds": seconds, "dice": dice}
     write_json(folder / RESULT, result)
     return result
 
@@ -142,10 +179,10 @@ def _folder(run: Run, out: Path) -> Path:
 
 def _identity(run: Run, plan: StudyPlan, manifest: Manifest) -> dict[str, Any]:
     """Return what names a run, with a hash of everything that decides its result."""
-    decides = {"arm": run.arm.model_dump(mode="json"), "ids": run.ids, "seed": run.seed, "iterations": run.iterations}
+    decides = {"arm": _deciding(run.arm), "ids": run.ids, "seed": run.seed, "iterations": run.iterations}
     decides |= {"part": plan.part, "epoch": plan.iterations_per_epoch, "manifest": manifest.sha256()}
-    if run.arm.members is not None:
-        decides["members"] = plan.arm(run.arm.members).model_dump(mode="json")
+    if run.arm.source is not None:
+        decides["members"] = _deciding(plan.arm(run.arm.source))
     return {
         "arm": run.arm.name,
         "labelled": run.labelled,
@@ -154,6 +191,11 @@ def _identity(run: Run, plan: StudyPlan, manifest: Manifest) -> dict[str, Any]:
         "iterations": run.iterations,
         "sha256": sha256_json(decides),
     }
+
+
+def _deciding(arm: Arm) -> dict[str, Any]:
+    """Return what of an arm decides results, so that a key which an arm leaves out does not change its hash."""
+    return arm.model_dump(mode="json", exclude={"single_views_of"} if arm.single_views_of is None else None)
 
 
 def _manifest_of(run: Run, manifest: Manifest, folder: Path) -> Path:
@@ -170,3 +212,15 @@ def _dice(metrics: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
         for case in metrics["cases"]
     }
     return found | {case["id"]: dict.fromkeys(["mean", *names], 0.0) for case in metrics["failed"]}
+
+
+def _mean_of(tables: list[dict[str, dict[str, float | None]]]) -> dict[str, dict[str, float | None]]:
+    """Return the mean Dice over several networks, case by case; undefined where it is undefined for any."""
+    found: dict[str, dict[str, float | None]] = {}
+    for case, names in tables[0].items():
+        found[case] = {}
+        for name in names:
+            values = [table[case][name] for table in tables]
+            known = [value for value in values if value is not None]
+            found[case][name] = sum(known) / len(known) if len(known) == len(values) else None
+    return found

@@ -123,3 +123,41 @@ def test_several_processes_are_sent_to_train(
     assert _finetune(manifest, tmp_path / "phantom_mri_new") == exit_codes.USAGE
     assert "--no-python medssl train" in capsys.readouterr().err
     assert not (tmp_path / "phantom_mri_new").exists()
+
+
+@pytest.fixture
+def unlabelled_target(tmp_path: Path) -> Path:
+    """A manifest whose unlabelled scans are all there is to learn from; its validation cases have labels."""
+    manifest = write_phantoms(tmp_path / "target", training=2, validation=1)
+    content = _json(manifest)
+    cases = [{"image": case["image"], "id": case["id"]} for case in content["training"]]
+    names = {"0": "background", "1": "anterior", "2": "posterior"}
+    manifest.write_text(json.dumps(content | {"training": [], "unlabeled": cases, "labels": names}), encoding="utf-8")
+    for number in range(2):
+        (tmp_path / "target" / f"phantom_{number}_label.nii.gz").unlink()  # what is not there cannot be read
+    return manifest
+
+
+def _adapt(bundle: str, manifest: Path, out: Path, *options: str) -> int:
+    fast = [*_QUICK[:6], "--set", "stochastic_passes=2", "--epochs", "1"]
+    return run(["finetune", bundle, "--manifest", str(manifest), "--out", str(out), *fast, *options])
+
+
+def test_scans_without_labels_adapt_a_cotrained_bundle(unlabelled_target: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "hippocampus_mri_adapted"
+    assert _adapt("hippocampus_mri_umct", unlabelled_target, out, "--set", "iterations_per_epoch=2") == exit_codes.OK
+    assert "which chose nothing" in capsys.readouterr().out
+    assert "adapted without labels" in (out / "docs" / "README.md").read_text()
+    assert "eval_metrics" not in _json(out / "configs" / "metadata.json")
+    log = [json.loads(line) for line in (out / "results" / "train_log.jsonl").read_text().splitlines()]
+    assert any("view_agreement" in line for line in log)
+
+
+def test_bundle_of_one_network_cannot_adapt_without_labels(unlabelled_target: Path, tmp_path: Path, capsys) -> None:
+    assert _adapt(_BUNDLE, unlabelled_target, tmp_path / "a_mri_b") == exit_codes.USAGE
+    assert "train_source_free.json" in capsys.readouterr().err
+
+
+def test_cross_validation_without_labels_is_refused(unlabelled_target: Path, tmp_path: Path, capsys) -> None:
+    assert _adapt("hippocampus_mri_umct", unlabelled_target, tmp_path / "a_mri_b", "--folds", "2") == exit_codes.USAGE
+    assert "nothing to cross-validate" in capsys.readouterr().err

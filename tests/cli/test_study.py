@@ -43,6 +43,7 @@ def study(bundles: Path, tmp_path: Path) -> list[str]:
             {"name": "views", **arm, "set": {**fast, "cotraining_weight": 0.0}},
             {"name": "umct", **arm},
             {"name": "umct_two", "members": "umct", "size": 2, "group": "ensemble"},
+            {"name": "umct_single", "single_views_of": "umct"},
         ],
     }
     path = tmp_path / "plan.json"
@@ -54,9 +55,10 @@ def test_study_trains_scores_and_draws_every_arm_and_goes_on(study: list[str], t
     assert run(study) == 0
     out = tmp_path / "out"
     runs = json.loads((out / "study.json").read_text())["runs"]
-    assert [each["arm"] for each in runs] == ["views", "umct", "umct_two"]
-    assert [each["iterations"] for each in runs] == [2, 2, 1]
+    assert [each["arm"] for each in runs] == ["views", "umct", "umct_two", "umct_single"]
+    assert [each["iterations"] for each in runs] == [2, 2, 1, 2]
     assert (out / "curve.png").is_file()
+    assert "    medssl study" in (out / "study.md").read_text()
     lines = (out / "runs/umct/labelled1_draw0_seed0/bundle/results/train_log.jsonl").read_text()
     assert "cotraining_loss" in lines
     capsys.readouterr()

@@ -12,7 +12,7 @@ from torch import nn
 
 from medssl.core.errors import ConfigError
 from medssl.networks import MultiViewNet, SplitSegResNet, ViewNet
-from medssl.networks.multi_view_net import fuse_logits
+from medssl.networks.fusion import fuse_logits
 
 _IMAGE = torch.randn(2, 1, 8, 16, 24)  # no two axes alike
 _tiny = partial(SplitSegResNet, init_filters=4, blocks_down=(1, 1), blocks_up=(1,))
@@ -69,11 +69,25 @@ def test_the_output_is_the_log_of_the_mean_probability(views: int) -> None:
     assert torch.allclose(fused.double().softmax(1), mean, atol=1e-6)
 
 
-def test_fusion_is_exact_in_the_tails_and_under_autocast() -> None:
-    logits = [torch.tensor([[200.0, 0.0]]).view(1, 2, 1, 1, 1), torch.tensor([[0.0, 200.0]]).view(1, 2, 1, 1, 1)]
-    assert torch.allclose(fuse_logits(logits).exp(), torch.tensor(0.5))
+def test_fusion_is_float32_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert _network()(_IMAGE).dtype is torch.float32
+
+
+@pytest.mark.parametrize("fusion", ["majority", "coronal"])
+def test_another_fusion_needs_no_other_weights(fusion: str) -> None:
+    network, other = _network(), MultiViewNet(out_channels=3, network=_tiny, views=3, fusion=fusion).eval()
+    other.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        views = network.views(_IMAGE)
+        expected = views[1] if fusion == "coronal" else fuse_logits(views, rule="majority")
+        assert torch.equal(other(_IMAGE), expected)
+        assert torch.equal(other.fuse(views), expected)
+
+
+def test_unknown_fusion_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected as fusion one of mean, majority, axial"):
+        MultiViewNet(network=_tiny, fusion="axail")
 
 
 def test_views_share_no_weights_and_names_do_not_depend_on_their_order() -> None:

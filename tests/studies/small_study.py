@@ -60,7 +60,7 @@ class Recorder:
 
     @property
     def hands(self) -> Hands:
-        return Hands(execute=self.execute, fuse=self.fuse)
+        return Hands(execute=self.execute, fuse=self.fuse, part=self.part)
 
     def execute(self, run: Run, manifest: Path, folder: Path) -> dict[str, Any]:
         from medssl.core.errors import TrainingError
@@ -74,3 +74,7 @@ class Recorder:
     def fuse(self, run: Run, members: list[Path], manifest: Path, folder: Path) -> dict[str, Any]:
         self.ran.append(f"fuse {len(members)}")
         return metrics(0.7)
+
+    def part(self, run: Run, trained: Path, manifest: Path, folder: Path) -> list[dict[str, Any]]:
+        self.ran.append(f"views of {trained.parent.name}")
+        return [metrics(0.5), metrics(0.7)]

@@ -11,7 +11,7 @@ from medssl.studies.plan import load_plan
 
 def test_budget_is_shared_by_the_patches_of_an_iteration() -> None:
     iterations = {run.arm.name: run.iterations for run in plan().runs()}
-    assert iterations == {"plain": 60, "better": 30, "plain_three": 20}
+    assert iterations == {"plain": 50, "better": 25, "plain_three": 20}
 
 
 def test_runs_complete_one_draw_before_the_next() -> None:
@@ -42,7 +42,7 @@ def test_hash_ignores_title_and_follows_what_decides() -> None:
         ({"draws": {}}, "draws: "),
         ({"draws": {"2": []}}, "draws#2: "),
         ({"seeds": []}, "seeds: "),
-        ({"arms": [{"name": "plain"}]}, "either a bundle to train or members"),
+        ({"arms": [{"name": "plain"}]}, "expected a bundle to train, members to fuse"),
         ({"arms": [{"name": "plain", "bundle": "b"}] * 2}, "names must differ"),
         ({"budgett": 3}, "budgett"),
         ({"part": "training"}, "part"),
@@ -59,7 +59,7 @@ def test_example_of_the_documentation_is_a_plan(tmp_path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
     (tmp_path / "plan.json").write_text(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0], encoding="utf-8")
     iterations = {run.arm.name: run.iterations for run in load_plan(tmp_path / "plan.json").runs()}
-    assert iterations == {"supervised": 1500, "supervised_three": 500, "umct": 333}
+    assert iterations == {"supervised": 1500, "supervised_three": 500, "umct": 325}
 
 
 def test_file_that_is_no_json_is_refused(tmp_path) -> None:

@@ -6,7 +6,7 @@ from studies.small_study import Recorder, manifest, plan
 
 from medssl.core.errors import ConfigError
 from medssl.data.manifest import load_manifest
-from medssl.studies.run import read_results, run_study
+from medssl.studies.run import read_results, run_study, take_results
 
 
 def test_every_cell_runs_once_and_a_second_call_runs_nothing(tmp_path: Path) -> None:
@@ -78,7 +78,9 @@ def test_case_that_failed_counts_as_zero(tmp_path: Path) -> None:
         found["failed"] = [{"id": found["cases"].pop()["id"]}]
         return found
 
-    run_study(plan(), manifest(), tmp_path, type(hands)(execute=execute, fuse=hands.fuse), only=["plain"])
+    run_study(
+        plan(), manifest(), tmp_path, type(hands)(execute=execute, fuse=hands.fuse, part=hands.part), only=["plain"]
+    )
     result = json.loads((tmp_path / "runs" / "plain" / "labelled1_draw0_seed0" / "result.json").read_text())
     assert result["dice"]["v4"]["mean"] == 0.0
 
@@ -117,3 +119,49 @@ def test_a_damaged_result_is_made_again(tmp_path: Path) -> None:
 def test_an_unknown_arm_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='Did you mean "better"'):
         run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["bettre"])
+
+
+def _kept(folder: Path) -> Path:
+    results = run_study(plan(), manifest(), folder / "there", Recorder().hands, only=["plain"])
+    path = folder / "study.json"
+    path.write_text(json.dumps({"runs": results}), encoding="utf-8")
+    return path
+
+
+def test_runs_of_a_study_made_elsewhere_are_not_run_again(tmp_path: Path) -> None:
+    assert take_results(plan(), manifest(), tmp_path / "here", _kept(tmp_path)) == 6
+    recorder = Recorder()
+    run_study(plan(), manifest(), tmp_path / "here", recorder.hands)
+    assert not [key for key in recorder.ran if key.startswith("plain/")]
+
+
+def test_results_of_another_plan_are_not_taken(tmp_path: Path) -> None:
+    assert take_results(plan(budget=240), manifest(), tmp_path / "here", _kept(tmp_path)) == 0
+
+
+def test_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected the study\.json"):
+        take_results(plan(), manifest(), tmp_path, tmp_path / "missing.json")
+
+
+def _with_views() -> list[dict]:
+    arms = plan().model_dump()["arms"]
+    return [*arms, {"name": "better_single", "single_views_of": "better"}]
+
+
+def test_single_views_are_those_of_the_trained_arm_and_are_averaged(tmp_path: Path) -> None:
+    recorder = Recorder()
+    changed = plan(arms=_with_views())
+    results = run_study(changed, manifest(), tmp_path, recorder.hands, only=["better", "better_single"])
+    assert len([key for key in recorder.ran if key.startswith("better/")]) == 6
+    assert recorder.ran.count("views of better") == 6
+    single = next(each for each in results if each["arm"] == "better_single")
+    assert single["dice"]["v1"]["mean"] == pytest.approx(0.61)
+    assert single["iterations"] == 25
+
+
+def test_a_new_kind_of_arm_leaves_finished_runs_alone(tmp_path: Path) -> None:
+    run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["better"])
+    again = Recorder()
+    run_study(plan(arms=_with_views()), manifest(), tmp_path, again.hands, only=["better"])
+    assert again.ran == []

@@ -40,6 +40,33 @@ def hippocampus(data: Path) -> Manifest:
     )
 
 
+def brains(data: Path) -> Manifest:
+    """Make the manifest of the one split of the brains: 24 training, 3 development (validation), 8 test."""
+    folder = data / "brains"
+    splits = json.loads((folder / "splits.json").read_text())
+
+    def case(case_id: str) -> Case:
+        (image,) = (folder / "images").glob(f"*{case_id}*")
+        (label,) = (folder / "labels").glob(f"*{case_id}*")
+        return Case(
+            id=case_id,
+            image=(str(image.relative_to(folder)),),
+            label=str(label.relative_to(folder)),
+            sha256=sha256_file(image),
+        )
+
+    return Manifest(
+        name="brains",
+        description="MICCAI 2012 multi-atlas brains at 1.5 mm, 14 structures; validation is the development part",
+        licence="CC BY-NC",
+        modality="MR",
+        labels=json.loads((folder / "labels.json").read_text()),
+        training=tuple(case(i) for i in splits["training"]),
+        validation=tuple(case(i) for i in splits["development"]),
+        test=tuple(case(i) for i in splits["test"]),
+    )
+
+
 def with_labels(manifest: Manifest, labelled: list[str]) -> Manifest:
     """Keep the labels of the named training cases; the others become unlabelled."""
     keep = set(labelled)
@@ -58,6 +85,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    save_manifest(options.out / "brains.json", brains(options.data))
     manifest = hippocampus(options.data)
     save_manifest(options.out / "hippocampus.json", manifest)
     draws = json.loads((options.data / "hippocampus" / "splits.json").read_text())["labelled_draws"]

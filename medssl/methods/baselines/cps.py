@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medssl.core.errors import ConfigError
 from medssl.losses.consistency import cross_supervision
 from medssl.methods.baselines.teaching import step_output
-from medssl.networks.multi_view_net import fuse_logits
+from medssl.networks.fusion import fuse_logits
 from medssl.networks.twin_net import TwinNet
 from medssl.training.optimization import Optimization
 from medssl.training.streams import case_ids, read_streams

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from medssl.core.errors import ConfigError
 from medssl.methods.umct.fusion import background_rules, mean_weights
-from medssl.methods.umct.targets import Predictions, PseudoLabels, mask_generator, own_masks
-from medssl.networks.channel_dropout import channel_dropouts, fixed_masks
-from medssl.networks.multi_view_net import MultiViewNet, fuse_logits
+from medssl.methods.umct.gradients import gradient_logits
+from medssl.methods.umct.targets import Predictions, PseudoLabels
+from medssl.networks.channel_dropout import channel_dropouts
+from medssl.networks.fusion import fuse_logits
+from medssl.networks.multi_view_net import MultiViewNet
 from medssl.networks.split import check_patch_size
 from medssl.networks.views import check_isotropic
 from medssl.training.optimization import Optimization
@@ -143,15 +145,16 @@ class _Parts:
     def losses(self, inputs: Tensor, iteration: int) -> Iterator[Tensor]:
         """Yield the loss of each view on labelled and unlabelled crops (B_l + B_u, C, X, Y, Z), float32."""
         network, labelled = self.step.network, len(self.labels)
-        for number, (view, part) in enumerate(network.parts()):
-            generator = mask_generator(self.step.pseudo_labels.seed, "gradient", iteration, view)
-            streams = [
-                own_masks(part, count, generator=generator) for count in (labelled, len(inputs) - labelled) if count
-            ]
-            masks = [torch.cat(of_streams) for of_streams in zip(*streams, strict=True)]
-            with self.step.optimization.autocast(), fixed_masks(part, masks):
-                logits = network.view_logits(inputs, view)
-            logits = logits.float()
+        for number, frame in enumerate(network.parts()):
+            logits = gradient_logits(
+                network,
+                frame,
+                inputs,
+                streams=(labelled, len(inputs) - labelled),
+                seed=self.step.pseudo_labels.seed,
+                iteration=iteration,
+                autocast=self.step.optimization.autocast,
+            )
             loss = self.step.loss(logits[:labelled], self.labels)
             self.supervised.append(loss.detach())
             self.labelled_logits.append(logits[:labelled].detach())

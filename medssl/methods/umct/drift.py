@@ -1,0 +1,107 @@
+"""Watch over co-training without labels: nothing but the source network says what the classes are."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from medssl.core.errors import ConfigError, TrainingError
+from medssl.networks.multi_view_net import MultiViewNet
+from medssl.networks.split import evaluation_mode
+
+_ABSENT = 1e-4  # share of a crop below which a class is as good as absent, so that its ratio says nothing
+_AGREED = 0.99
+_SHRUNK = 0.5
+
+
+class DriftGuard:
+    """Stop a run whose classes grow or vanish, compared with the source network on the same crops.
+
+    Args:
+        source: The network before adaptation, frozen; a second one of the same architecture.
+        lowest: Least ratio of a foreground class's mean probability, adapted to source.
+        highest: Largest ratio.
+        interval: Iterations between two looks; a look costs one forward pass of every view.
+        window: Looks that are averaged; before there are so many, nothing is stopped.
+
+    Raises:
+        ConfigError: If the range does not hold 1, or interval or window is not positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: MultiViewNet,
+        lowest: float = 0.2,
+        highest: float = 5.0,
+        interval: int = 5,
+        window: int = 5,
+    ) -> None:
+        if not 0.0 < lowest < 1.0 < highest or interval < 1 or window < 1:
+            message = (
+                "DriftGuard: expected 0 < lowest < 1 < highest and a positive interval and window, "
+                f"got {lowest}, {highest}, {interval}, {window}."
+            )
+            raise ConfigError(message)
+        self.source = source.eval().requires_grad_(False)
+        self.lowest = lowest
+        self.highest = highest
+        self.interval = interval
+        self._looks: deque[tuple[Tensor, Tensor]] = deque(maxlen=window)
+
+    def look(
+        self,
+        probabilities: Sequence[Tensor],
+        image: Tensor,
+        *,
+        iteration: int,
+        autocast: Callable[[], AbstractContextManager],
+    ) -> None:
+        """Compare what the views now say of crops with what the source said, when it is time to.
+
+        Args:
+            probabilities: Probabilities (B, C, X, Y, Z) of each view.
+            image: The crops (B, C, X, Y, Z).
+            iteration: Iteration of the run, from 0.
+            autocast: Makes the context of the network.
+
+        Raises:
+            TrainingError: If a class has left the range, or the views agree on ever less foreground.
+        """
+        if iteration % self.interval:
+            return
+        with torch.no_grad(), evaluation_mode(self.source), autocast():
+            before = self.source(image).float().softmax(1)
+        now = torch.stack(list(probabilities)).mean(0)
+        self._looks.append((_shares(now), _shares(before)))
+        if len(self._looks) == self._looks.maxlen:
+            labels = torch.stack([each.argmax(1) for each in probabilities])
+            self._judge(iteration, agreement=float((labels == labels[0]).all(0).float().mean()))
+
+    def _judge(self, iteration: int, *, agreement: float) -> None:
+        now, before = (torch.stack(each).mean(0) for each in zip(*self._looks, strict=True))
+        for channel, (share, source) in enumerate(zip(now[1:].tolist(), before[1:].tolist(), strict=True), start=1):
+            ratio = share / source if source > _ABSENT else math.nan
+            if ratio < self.lowest or ratio > self.highest:
+                _stop(iteration, f"class {channel} fills {ratio:.2g} times what the source network gave it")
+        foreground = float(now[1:].sum() / before[1:].sum().clamp_min(_ABSENT))
+        if agreement > _AGREED and foreground < _SHRUNK:
+            _stop(iteration, f"the views agree on {agreement:.1%} of voxels and on {foreground:.2g} of the foreground")
+
+
+def _shares(probabilities: Tensor) -> Tensor:
+    """Return the mean probability of every class, (C,), on the CPU."""
+    return probabilities.mean(dim=(0, 2, 3, 4)).cpu()
+
+
+def _stop(iteration: int, found: str) -> None:
+    message = (
+        f"adaptation without labels drifts at iteration {iteration}: {found}. Take fewer epochs, a lower "
+        "learning_rate or an anchor above 0; or give a few labelled cases, which hold the classes in place."
+    )
+    raise TrainingError(message)

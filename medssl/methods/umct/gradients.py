@@ -1,0 +1,45 @@
+"""The gradient phase of one view: its logits of crops, with this iteration's dropout masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from medssl.methods.umct.targets import mask_generator, own_masks
+from medssl.networks.channel_dropout import fixed_masks
+from medssl.networks.multi_view_net import MultiViewNet
+from medssl.networks.split import SplitNetwork
+from medssl.networks.views import View
+
+
+def gradient_logits(
+    network: MultiViewNet,
+    frame: tuple[View, SplitNetwork],
+    crops: Tensor,
+    *,
+    streams: Sequence[int],
+    seed: int,
+    iteration: int,
+    autocast: Callable[[], AbstractContextManager],
+) -> Tensor:
+    """Return one view's logits (B, K, X, Y, Z) of all crops, float32, with a graph.
+
+    Args:
+        network: The views.
+        frame: The view and its network, from `network.parts()`.
+        crops: Crops of all streams (B, C, X, Y, Z), one stream after the other, in the common frame.
+        streams: Crops of each stream; masks are drawn stream by stream.
+        seed: Seed of the run.
+        iteration: Iteration of the run; with seed and view it keys the masks.
+        autocast: Makes the context of the network.
+    """
+    view, part = frame
+    generator = mask_generator(seed, "gradient", iteration, view)
+    drawn = [own_masks(part, count, generator=generator) for count in streams if count]
+    masks = [torch.cat(of_streams) for of_streams in zip(*drawn, strict=True)]
+    with autocast(), fixed_masks(part, masks):
+        logits = network.view_logits(crops, view)
+    return logits.float()

@@ -1,0 +1,112 @@
+"""Source-free adaptation: trained views co-train on unlabelled crops of another site, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from monai.utils.enums import CommonKeys
+from torch import Tensor, nn
+
+from medssl.core.errors import ConfigError
+from medssl.methods.umct.drift import DriftGuard
+from medssl.methods.umct.gradients import gradient_logits
+from medssl.methods.umct.targets import Predictions, PseudoLabels
+from medssl.networks.fusion import fuse_logits
+from medssl.networks.multi_view_net import MultiViewNet
+from medssl.training.optimization import Optimization
+from medssl.training.streams import case_ids
+
+
+class SourceFreeStep:
+    """Minimise the co-training loss alone, starting from views that were trained at the source.
+
+    No labelled case, and no file of the source but its weights, takes part. What the classes are is held by the views
+    against each other, by the guard, and on demand by an anchor to the source's weights.
+
+    Args:
+        network: A `MultiViewNet` filled with the source's weights, not wrapped.
+        loss: Function of logits (B, K, X, Y, Z), float32, and of a distribution (B, K, X, Y, Z).
+        optimization: The run's `Optimization`.
+        guard: Stops the run when classes grow or vanish; holds the source network.
+        weight: Weight of the co-training loss. With adaptive optimisers only its relation to the anchor matters.
+        anchor: Weight of the squared distance to the source's weights, summed; 0 leaves it out.
+        pseudo_labels: How pseudo-labels are made; by default as in the paper.
+
+    Raises:
+        ConfigError: If the network is no `MultiViewNet`, or a weight is negative.
+
+    Note:
+        Source: Xia et al., Medical Image Analysis 65, 2020, adaptation without source data. The paper's schedule is
+        not known; guard and anchor are ours.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimization: Optimization,
+        guard: DriftGuard,
+        weight: float = 0.2,
+        anchor: float = 0.0,
+        pseudo_labels: PseudoLabels | None = None,
+    ) -> None:
+        if not isinstance(network, MultiViewNet) or weight <= 0.0 or anchor < 0.0:
+            message = (
+                "SourceFreeStep: expected a MultiViewNet, a weight above 0 and an anchor of at least 0, got "
+                f"{type(network).__name__}, {weight} and {anchor}."
+            )
+            raise ConfigError(message)
+        self.network = network
+        self.loss = loss
+        self.optimization = optimization
+        self.guard = guard
+        self.weight = weight
+        self.anchor = anchor
+        self.pseudo_labels = pseudo_labels or PseudoLabels()
+
+    def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Run one iteration of MONAI's `SupervisedTrainer` on a batch without labels."""
+        iteration, autocast = engine.state.iteration - 1, self.optimization.autocast
+        image = engine.prepare_batch({CommonKeys.IMAGE: batch[CommonKeys.IMAGE]}, engine.state.device)[0]
+        predictions = self.pseudo_labels.predict(self.network, image, iteration=iteration, autocast=autocast)
+        self.guard.look(predictions.probabilities, image, iteration=iteration, autocast=autocast)
+        self.network.train()
+        output: dict[str, Any] = {CommonKeys.IMAGE: image}
+        engine.state.output = output
+        logits: list[Tensor] = []
+        losses = self._losses(image, predictions, iteration, logits)
+        output[CommonKeys.LOSS] = self.optimization.update(engine, losses, case_ids=case_ids(batch))
+        output[CommonKeys.PRED] = fuse_logits(logits)
+        labels = torch.stack([each.argmax(1) for each in predictions.probabilities])
+        foreground = torch.stack([1.0 - each[:, 0].mean() for each in predictions.probabilities])
+        output["log"] = {
+            "view_agreement": (labels == labels[0]).all(0).float().mean(),
+            "foreground": foreground.mean(),
+        }
+        return output
+
+    def _losses(self, image: Tensor, predictions: Predictions, iteration: int, kept: list[Tensor]) -> Iterator[Tensor]:
+        """Yield the loss of each view; its logits, without a graph, go into `kept`."""
+        for number, frame in enumerate(self.network.parts()):
+            logits = gradient_logits(
+                self.network,
+                frame,
+                image,
+                streams=(len(image),),
+                seed=self.pseudo_labels.seed,
+                iteration=iteration,
+                autocast=self.optimization.autocast,
+            )
+            kept.append(logits.detach())
+            loss = self.weight * self.loss(logits, self.pseudo_labels.target(predictions, number))
+            yield loss + self._distance(frame[0].name) if self.anchor else loss
+
+    def _distance(self, view: str) -> Tensor:
+        """Return the weighted squared distance of one view's weights to the source's."""
+        pairs = zip(
+            self.network.networks[view].parameters(), self.guard.source.networks[view].parameters(), strict=True
+        )
+        return self.anchor * torch.stack([(own - source).square().sum() for own, source in pairs]).sum()
