@@ -3,6 +3,7 @@
 from medssl.networks.channel_dropout import ChannelDropout
 from medssl.networks.cswin_unet import CSwinUNet
 from medssl.networks.multi_view_net import MultiViewNet
+from medssl.networks.slice_unet import SliceUNet
 from medssl.networks.split import SplitNetwork, SplitSegResNet
 from medssl.networks.twin_net import TwinNet
 from medssl.networks.view_net import ViewNet
@@ -13,6 +14,7 @@ __all__ = [
     "CSwinUNet",
     "ChannelDropout",
     "MultiViewNet",
+    "SliceUNet",
     "SplitNetwork",
     "SplitSegResNet",
     "TwinNet",
