@@ -2,13 +2,16 @@
 
 from medssl.losses.contrastive import ContrastiveLoss, PairMasks, collapse_value, contrastive_loss
 from medssl.losses.dice_ce import DiceCE, dice_ce, dice_loss
+from medssl.losses.focal import Focal, focal_loss
 
 __all__ = [
     "ContrastiveLoss",
     "DiceCE",
+    "Focal",
     "PairMasks",
     "collapse_value",
     "contrastive_loss",
     "dice_ce",
     "dice_loss",
+    "focal_loss",
 ]
