@@ -96,12 +96,8 @@ def finetune(request: Request) -> Outcome:
             "made, run: torchrun --standalone --nproc_per_node=gpu --no-python medssl train NEW --manifest M --out RUN"
         )
         raise ConfigError(message)
-    source = request.bundle / "models" / "model.pt"
-    if not source.is_file() and not request.from_scratch:
-        message = (
-            f"{source}: the bundle has no weights to start from. Give a trained bundle, or ask for --from-scratch."
-        )
-        raise CheckpointError(message)
+    if not request.from_scratch:
+        _starting_weights(request.bundle)
     _require_bundle_name(request.out)
     load_config(request.bundle, trust=request.trust)  # the guard looks at what the new description will replace
     if is_without_labels(dataset := load_manifest(request.manifest)):
@@ -142,6 +138,27 @@ def _without_labels(request: Request, manifest: Manifest) -> Outcome:
     evaluation = _evaluate(request, manifest, manifest.validation, predictions)
     meaning = "the validation cases, which chose nothing: the last checkpoint of an adaptation without labels"
     return Outcome(evaluation=evaluation, meaning=meaning, findings=())
+
+
+def _starting_weights(bundle: Path) -> Path:
+    """Return the trained weights of a bundle, or those of its pre-trained encoder where it was not trained yet.
+
+    Raises:
+        CheckpointError: If it has neither.
+    """
+    trained, pretrained = (bundle / "models" / name for name in ("model.pt", "encoder.pt"))
+    if not trained.is_file() and not pretrained.is_file():
+        message = (
+            f"{trained}: the bundle has no weights to start from. Give a trained or pre-trained bundle, or ask for "
+            "--from-scratch."
+        )
+        raise CheckpointError(message)
+    return trained if trained.is_file() else pretrained
+
+
+def _random_start(bundle: Path) -> dict[str, Any]:
+    """Return the overrides that keep a training from starting from a bundle's encoder, if it has one."""
+    return {"finetune": False} if (bundle / "models" / "encoder.pt").is_file() else {}
 
 
 def _once(request: Request, manifest: Manifest) -> tuple[Evaluation | None, str]:
@@ -294,11 +311,11 @@ def _anonymous(manifest: Manifest) -> Manifest:
 
 def _train(request: Request, out: Path, *, fold: int | None, select_best: bool) -> None:
     start = (
-        {}
+        _random_start(request.bundle)
         if request.from_scratch
         else {
             "finetune": True,
-            "finetune_model_path": str((request.bundle / "models" / "model.pt").resolve()),
+            "finetune_model_path": str(_starting_weights(request.bundle).resolve()),
             "finetune_minimum_match": _MINIMUM_MATCH,
             "finetune_skip": _head_of_other_classes(request),
         }

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.config import META, BundleConfig, get_item, read_json
+from medssl.bundle.config import META, BundleConfig, config_path, get_item, read_json
 from medssl.bundle.resolve import load_config, own_errors, resolved_json, workflow_of
 from medssl.core.errors import ConfigError
 from medssl.core.files import atomic_folder, sha256_file, sha256_json, sweep_leftovers, write_json
@@ -23,6 +23,8 @@ from medssl.training.distributed import is_launched, is_main_process, process_co
 _logger = logging.getLogger("medssl.bundle")
 
 _SEVERAL = "multi_gpu_train.json"
+_RESULTS = "results"
+_RESUME = "checkpoints/last.pt"
 # May change between a run and its continuation without changing what is trained
 _FREE_TO_CHANGE = {
     "bundle_root",
@@ -74,7 +76,8 @@ def train(
     """Train a bundle on a manifest, or continue the run that `out` holds.
 
     Under torchrun, `multi_gpu_train.json` is merged last, and all processes train one network; `out` must be one folder
-    for all of them, and only the main process writes to it.
+    for all of them, and only the main process writes to it. A bundle with models/encoder.pt starts from it, unless
+    `finetune` is among the overrides.
 
     Args:
         bundle: Bundle folder; its configuration is copied to `out` at the first start.
@@ -91,13 +94,7 @@ def train(
     Raises:
         ConfigError: If the configuration is wrong, or it or the cases differ from those of the run to continue.
     """
-    root = (data_root or manifest.parent).resolve()
-    values = {
-        **(overrides or {}),
-        "bundle_root": str(out.resolve()),
-        "dataset_dir": str(root),
-        "data_list_file_path": str(manifest.resolve()),
-    }
+    values = {**_encoder_of(bundle, config_files), **(overrides or {}), **run_paths(out, manifest, data_root)}
     files = (*config_files, _SEVERAL) if is_launched() else tuple(config_files)
     # Every process reads its configuration before the main one begins to copy it
     config = load_config(out if (out / "configs").is_dir() else bundle, files, values, trust=trust)
@@ -109,12 +106,30 @@ def train(
     is_main = is_main_process()
     record = provenance("train", manifest=dataset.sha256(), overrides=dict(overrides or {}))
     if is_main:
-        _prepare(bundle, out, resolved_json(config) | {_DATA: _data_sha256(dataset)})
-    record |= _run(flow)
+        prepare_run(bundle, out, settings_of(config, dataset))
+    record |= run_initialized(flow)
     if is_main:
         record["weights_sha256"] = sha256_file(out / "models" / "model.pt")
-        write_json(out / "results" / "run.json", record)
+        write_json(out / _RESULTS / "run.json", record)
     return record
+
+
+def run_paths(out: Path, manifest: Path, data_root: Path | None) -> dict[str, str]:
+    """Return the overrides that say where a run reads and writes."""
+    return {
+        "bundle_root": str(out.resolve()),
+        "dataset_dir": str((data_root or manifest.parent).resolve()),
+        "data_list_file_path": str(manifest.resolve()),
+    }
+
+
+def _encoder_of(bundle: Path, config_files: Sequence[str]) -> dict[str, Any]:
+    """Return the overrides that let a training start from the pre-trained encoder of its bundle, if it has one."""
+    encoder = bundle / "models" / "encoder.pt"
+    if not encoder.is_file() or not any("finetune" in read_json(config_path(bundle, each)) for each in config_files):
+        return {}
+    _logger.info("starting from %s; --set finetune=false starts from random weights", encoder)
+    return {"finetune": True, "finetune_model_path": str(encoder.resolve())}
 
 
 def _mapped_values(config: BundleConfig) -> dict[str, str]:
@@ -155,7 +170,7 @@ def _compare_classes(config: BundleConfig, manifest: Manifest) -> None:
         )
 
 
-def _run(flow: Any) -> dict[str, Any]:
+def run_initialized(flow: Any) -> dict[str, Any]:
     """Run and finalize, once the main process has prepared the folder; return what it cost."""
     processes = process_count()
     wait_for_all()
@@ -170,21 +185,44 @@ def _run(flow: Any) -> dict[str, Any]:
     }
 
 
-def _prepare(bundle: Path, out: Path, settings: dict[str, Any]) -> None:
+def prepare_run(
+    bundle: Path, out: Path, settings: dict[str, Any], *, results: str = _RESULTS, resume: str = _RESUME
+) -> None:
+    """Make the run folder, or refuse to continue a run that had other settings; then record the settings.
+
+    Args:
+        bundle: Source bundle, copied if `out` is none yet.
+        out: Run folder.
+        settings: What `settings_of` returned.
+        results: Folder below `out` that keeps resolved.json.
+        resume: Resume file below `out`.
+
+    Raises:
+        ConfigError: If `out` holds something else, or a run with other settings.
+    """
     if not (out / "configs").is_dir():
         copy_bundle(bundle, out)
     sweep_leftovers(out)
-    _refuse_changed_settings(out, settings)
-    write_json(out / "results" / "resolved.json", settings)
+    saved_file = out / results / "resolved.json"
+    if (out / resume).is_file() and saved_file.is_file():
+        # Runs of earlier versions do not name their data
+        saved = {_DATA: settings[_DATA]} | read_json(saved_file)
+        _refuse_changed_settings(out, deciding_settings(saved), deciding_settings(settings))
+    write_json(saved_file, settings)
 
 
-def _refuse_changed_settings(out: Path, settings: dict[str, Any]) -> None:
-    saved_file = out / "results" / "resolved.json"
-    if not (out / "checkpoints" / "last.pt").is_file() or not saved_file.is_file():
-        return
-    # Runs of earlier versions do not name their data
-    saved = {_DATA: settings[_DATA]} | read_json(saved_file)
-    before, now = (_lines({k: v for k, v in each.items() if k not in _FREE_TO_CHANGE}) for each in (saved, settings))
+def settings_of(config: BundleConfig, manifest: Manifest) -> dict[str, Any]:
+    """Return everything that decides what a run trains: the merged configuration and the hash of its cases."""
+    return resolved_json(config) | {_DATA: _data_sha256(manifest)}
+
+
+def deciding_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a run shares with its continuation."""
+    return {key: value for key, value in settings.items() if key not in _FREE_TO_CHANGE}
+
+
+def _refuse_changed_settings(out: Path, saved: dict[str, Any], settings: dict[str, Any]) -> None:
+    before, now = _lines(saved), _lines(settings)
     changed = [line for line in difflib.unified_diff(before, now, "saved run", "this command", n=0, lineterm="")]
     if changed:
         message = f"{out}: the run to continue has other settings:\n" + "\n".join(changed)

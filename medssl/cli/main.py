@@ -17,6 +17,7 @@ from medssl.cli import (
     finetune,
     import_,
     infer,
+    pretrain,
     reduce,
     report,
     split,
@@ -48,6 +49,7 @@ app.command(name="export")(export.export)
 app.command(name="finetune")(finetune.finetune)
 app.command(name="import")(import_.import_)
 app.command(name="infer")(infer.infer)
+app.command(name="pretrain")(pretrain.pretrain)
 app.command(name="reduce")(reduce.reduce)
 app.command(name="report")(report.report)
 app.command(name="split")(split.split)

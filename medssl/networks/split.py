@@ -14,7 +14,7 @@ from medssl.networks.channel_dropout import ChannelDropout
 from medssl.networks.views import VIEWS, View
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-_CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Conv3d, nn.ConvTranspose3d)
 
 
 @runtime_checkable
@@ -44,6 +44,64 @@ class SplitNetwork(Protocol):
 
     def modules(self) -> Iterator[nn.Module]:
         """Return all modules, as `nn.Module` does."""
+
+
+@runtime_checkable
+class PretrainedNetwork(Protocol):
+    """A split network that also says which part of it a pre-training makes: its encoder and first decoder blocks.
+
+    Attributes:
+        kernel_dimensions: 2 where every kernel lies in the plane of X and Y, else 3.
+        decoder_depth: Number of decoder blocks.
+    """
+
+    kernel_dimensions: int
+    decoder_depth: int
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return features of (B, C, X, Y, Z), shallow to deep."""
+
+    def decode_blocks(self, features: list[Tensor], blocks: int) -> Tensor:
+        """Return the features (B, F, x, y, z) behind the first `blocks` decoder blocks, the deepest first."""
+
+    def encoder_modules(self) -> list[nn.Module]:
+        """Return the modules that `encode` runs."""
+
+    def decoder_modules(self, blocks: int) -> list[nn.Module]:
+        """Return the modules that `decode_blocks` runs."""
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Return all modules with their names, as `nn.Module` does."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all tensors by name, as `nn.Module` does."""
+
+
+def pretrained_tensors(network: PretrainedNetwork, decoder_blocks: int = 0) -> dict[str, Tensor]:
+    """Return the tensors of the encoder and the first decoder blocks under the network's own names.
+
+    Raises:
+        ConfigError: If the network has fewer decoder blocks.
+    """
+    check_decoder_blocks(network, decoder_blocks)
+    parts = [*network.encoder_modules(), *network.decoder_modules(decoder_blocks)]
+    wanted = {id(module) for part in parts for module in part.modules()}
+    prefixes = {f"{name}." for name, module in network.named_modules() if id(module) in wanted}
+    return {name: tensor for name, tensor in network.state_dict().items() if f"{name.rpartition('.')[0]}." in prefixes}
+
+
+def check_decoder_blocks(network: PretrainedNetwork, blocks: int) -> None:
+    """Refuse a number of decoder blocks that a network does not have.
+
+    Raises:
+        ConfigError: If there are fewer.
+    """
+    if not 0 <= blocks <= network.decoder_depth:
+        message = (
+            f"decoder_blocks: expected 0 to {network.decoder_depth} for {type(network).__name__}, got {blocks}. "
+            "Change decoder_blocks."
+        )
+        raise ConfigError(message)
 
 
 class TailOfModules:
@@ -100,6 +158,8 @@ class SplitSegResNet(TailOfModules, SegResNet):
         check_dropout_place(dropout_place)
         stride = 2 ** (len(blocks_down) - 1)
         self.strides = (stride, stride, stride)
+        self.kernel_dimensions = 3
+        self.decoder_depth = len(self.up_layers)
         self.dropout_place = dropout_place
         self.channel_dropout = ChannelDropout(init_filters, rate=dropout_rate)
 
@@ -109,6 +169,21 @@ class SplitSegResNet(TailOfModules, SegResNet):
         for down in self.down_layers:
             features.append(down(features[-1]))
         return features[1:]
+
+    def encoder_modules(self) -> list[nn.Module]:
+        """Return the modules that `encode` runs."""
+        return [self.convInit, self.down_layers]
+
+    def decoder_modules(self, blocks: int) -> list[nn.Module]:
+        """Return the modules that `decode_blocks` runs."""
+        return [*self.up_samples[:blocks], *self.up_layers[:blocks]]
+
+    def decode_blocks(self, features: list[Tensor], blocks: int) -> Tensor:
+        """Return (B, F, x, y, z) behind the first `blocks` decoder blocks."""
+        deep = features[-1]
+        for level in range(blocks):
+            deep = self.up_layers[level](self.up_samples[level](deep) + features[-2 - level])
+        return deep
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Return (B, F, X, Y, Z) at full resolution, the input of the tail."""

@@ -81,6 +81,8 @@ class ViewNet(TailOfModules, nn.Module):
         self.dropout_place = dropout_place
         stride = 32 if shape.halving_stem else 8
         self.strides = (stride, stride, stride)
+        self.kernel_dimensions = 3
+        self.decoder_depth = len(shape.decoder)
         self._add_encoder(shape, in_channels, norm)
         factor = _EXPANSION if shape.is_bottleneck else 1
         self._add_decoder(shape, [width * factor for width in shape.widths], norm)
@@ -139,19 +141,39 @@ class ViewNet(TailOfModules, nn.Module):
             features.append(deep)
         return features
 
+    def encoder_modules(self) -> list[nn.Module]:
+        """Return the modules that `encode` runs."""
+        return [self.conv1, self.bn1, *(self.get_submodule(f"layer{level}") for level in range(1, 5))]
+
+    def decoder_modules(self, blocks: int) -> list[nn.Module]:
+        """Return the modules that `decode_blocks` runs."""
+        parts = (self.laterals, self.narrowings, self.blocks)
+        return [self.bottom, *(module for part in parts for module in part[:blocks])] if blocks else []
+
+    def decode_blocks(self, features: list[Tensor], blocks: int) -> Tensor:
+        """Return (B, F, x, y, z) behind the first `blocks` decoder blocks."""
+        if not blocks:
+            return features[-1]
+        deep = self.bottom(features[-1])
+        for level in range(blocks):
+            deep = self.blocks[level](self._enlarged(deep, features, level))
+        return deep
+
     def decode(self, features: list[Tensor]) -> Tensor:
         """Return (B, F, X, Y, Z) at full resolution, the input of the tail."""
         deep = self.bottom(features[-1])
-        skips = features[-2::-1]
         last = len(self.blocks) - 1
-        for level, (narrowing, block) in enumerate(zip(self.narrowings, self.blocks, strict=True)):
-            # Narrowed before it is enlarged: the two commute, and this way round costs an eighth
-            deep = interpolate(narrowing(deep), scale_factor=2.0, mode="trilinear", align_corners=False)
-            if level < len(skips):
-                deep = deep + self.laterals[level](skips[level])
+        for level, block in enumerate(self.blocks):
+            deep = self._enlarged(deep, features, level)
             if level < last or self.dropout_place == "head":
                 deep = block(deep)
         return deep
+
+    def _enlarged(self, deep: Tensor, features: list[Tensor], level: int) -> Tensor:
+        """Return the input of a decoder block: the deeper map at twice its size, and what the encoder had there."""
+        # Narrowed before it is enlarged: the two commute, and this way round costs an eighth
+        deep = interpolate(self.narrowings[level](deep), scale_factor=2.0, mode="trilinear", align_corners=False)
+        return deep + self.laterals[level](features[-2 - level]) if level < len(self.laterals) else deep
 
     def tail_modules(self) -> list[nn.Module]:
         """Return the modules of the tail in the order they run."""

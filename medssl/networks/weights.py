@@ -92,7 +92,12 @@ def read_weights(path: Path, *, strip_prefix: str = "") -> StateDict:
 
 
 def transfer_weights(
-    network: nn.Module, state: StateDict, *, minimum_match: float = 0.9, skip: Collection[str] = ()
+    network: nn.Module,
+    state: StateDict,
+    *,
+    minimum_match: float = 0.9,
+    skip: Collection[str] = (),
+    use_all: bool = False,
 ) -> LoadReport:
     """Copy every tensor of `state` that fits into `network`, directly or after a change of input channels or depth.
 
@@ -104,6 +109,8 @@ def transfer_weights(
         state: Named tensors.
         minimum_match: Share of the network's tensors that must be filled.
         skip: Names that keep the network's own values although they would fit.
+        use_all: Refuse the file unless all of its tensors were copied, but for those in `skip`; the right question
+            to ask of a file that holds only a part of a network, such as an encoder.
 
     Returns:
         What was loaded, reshaped, inflated, skipped, missing and unexpected.
@@ -117,7 +124,7 @@ def transfer_weights(
         if name not in state:
             report.missing.append(name)
         elif name in skip:
-            report.skipped.append(f"{name}: left out, it belongs to other classes")
+            report.skipped.append(f"{name}: left out as asked (such as the head of other classes)")
         elif state[name].shape == own.shape:
             report.loaded.append(name)
             filled[name] = state[name]
@@ -131,6 +138,14 @@ def transfer_weights(
             report.skipped.append(f"{name}: {tuple(state[name].shape)} in the file, {tuple(own.shape)} here")
     if report.match < minimum_match:
         raise CheckpointError(_explain_mismatch(report, state, minimum_match))
+    unused = [name for name in state if name not in filled and name not in skip]
+    if use_all and unused:
+        message = (
+            f"weights: expected every one of {len(state)} tensors to fit the network, but {len(unused)} do not, "
+            f"first {unused[0]!r} {tuple(state[unused[0]].shape)}. Train the network that was pre-trained: "
+            "the same network_def, but for its number of classes."
+        )
+        raise CheckpointError(message)
     network.load_state_dict({**network.state_dict(), **filled})
     return report
 

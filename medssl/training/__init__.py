@@ -2,6 +2,8 @@
 
 from medssl.training.distributed import distribute, join_processes, share_weights
 from medssl.training.ema import EmaTeacher
+from medssl.training.encoder_weights import EncoderWeights
+from medssl.training.health import Embedded, PretrainingHealth
 from medssl.training.initial_weights import InitialWeights
 from medssl.training.loaders import StreamSampler, TwoStreamLoader
 from medssl.training.log import TrainingLog
@@ -16,10 +18,13 @@ __all__ = [
     "BestWeights",
     "CaseSampler",
     "EmaTeacher",
+    "Embedded",
+    "EncoderWeights",
     "InitialWeights",
     "LastWeights",
     "MeanDiceOfCases",
     "Optimization",
+    "PretrainingHealth",
     "Ramp",
     "ResumeHandler",
     "SameBuffers",

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +32,7 @@ class TrainingLog:
         class_names: Names of the foreground classes, for the Dice of each.
         every_seconds: Shortest time between two lines within an epoch.
         tensorboard: Also write TensorBoard events beside the log; ignored where the package is missing.
+        shown: Scalars of the step that the progress line shows too, such as those of `PretrainingHealth`.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class TrainingLog:
         class_names: list[str] | None = None,
         every_seconds: float = 20.0,
         tensorboard: bool = False,
+        shown: Sequence[str] = (),
     ) -> None:
         self.path = Path(path)
         self.optimization = optimization
@@ -49,6 +52,7 @@ class TrainingLog:
         self.class_names = class_names or []
         self.every_seconds = every_seconds
         self.tensorboard = tensorboard
+        self.shown = tuple(shown)
         self._writer: Any = None
         self._validated_epoch = 0
         self._losses: list[float] = []
@@ -118,11 +122,12 @@ class TrainingLog:
         self._write(kind="train", **line, **extra)
         self._scalars(engine.state.iteration, loss=line["loss"], lr=line["lr"], **extra)
         _logger.info(
-            "epoch %d/%d  iteration %d  loss %.4f  %.3f s/step  waiting %.0f%%  left %s",
+            "epoch %d/%d  iteration %d  loss %.4f%s  %.3f s/step  waiting %.0f%%  left %s",
             line["epoch"],
             engine.state.max_epochs,
             line["iteration"],
             line["loss"],
+            "".join(f"  {name} {extra[name]:.3f}" for name in self.shown if name in extra),
             line["step_seconds"],
             100 * line["wait_share"],
             self._time_left(engine, now),

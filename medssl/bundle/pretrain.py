@@ -1,0 +1,177 @@
+"""Pre-train a bundle: its stages one after another in one folder, each resumable, ending with models/encoder.pt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medssl.bundle.config import BundleConfig, config_path, get_item, merge_config, nearest_id, read_json
+from medssl.bundle.resolve import load_config, own_errors, workflow_of
+from medssl.bundle.run import deciding_settings, prepare_run, run_initialized, run_paths, settings_of
+from medssl.core.errors import CheckpointError, ConfigError
+from medssl.core.files import sha256_file, sha256_json, write_json
+from medssl.core.provenance import provenance
+from medssl.data.manifest import Manifest, load_manifest
+from medssl.training.distributed import is_launched, is_main_process
+
+_logger = logging.getLogger("medssl.bundle")
+
+_SEVERAL = "multi_gpu_pretrain.json"
+_ENCODER = "models/encoder.pt"
+
+
+def pretrain(
+    bundle: Path,
+    *,
+    manifest: Path,
+    out: Path,
+    data_root: Path | None = None,
+    stages: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> dict[str, Any]:
+    """Run configs/pretrain*.json of a bundle in the order of their names, or continue where they were stopped.
+
+    A finished stage is not run again. Stage NAME keeps its log in results/NAME and its resume file in
+    checkpoints/NAME.pt; each writes models/encoder.pt, from which the next one starts. Under torchrun,
+    `multi_gpu_pretrain.json` is merged last into every stage.
+
+    Args:
+        bundle: Bundle folder; its configuration is copied to `out` at the first start.
+        manifest: Manifest file; no label is read.
+        out: Run folder, itself a bundle.
+        data_root: Folder the manifest's paths start from; the manifest's own folder by default.
+        stages: Names of the stages to run instead, in this order.
+        overrides: Configuration ids and their values; each goes to every stage that has the id.
+        trust: Run code that bundles do not need.
+
+    Returns:
+        The record of the last stage, as results/NAME/run.json has it.
+
+    Raises:
+        ConfigError: If there is no such stage or id, settings or cases changed, or an earlier stage would change
+            under a later one.
+    """
+    source = out if (out / "configs").is_dir() else bundle
+    names = tuple(stages) or stage_names(source)
+    several = (_SEVERAL,) if is_launched() else ()
+    own = _overrides_of(source, names, overrides or {})
+    # Every stage is read and checked before the first one runs for hours
+    configs = [
+        load_config(source, (name, *several), {**own[name], **run_paths(out, manifest, data_root)}, trust=trust)
+        for name in names
+    ]
+    dataset = load_manifest(manifest)
+    run = _Run(bundle, out, dataset, dict(overrides or {}))
+    records = []
+    for number, (name, config) in enumerate(zip(names, configs, strict=True)):
+        if not run.is_finished(name, config):
+            run.refuse_to_change_under(name, names[number + 1 :])
+        records.append(run.stage(name, config, is_last=number + 1 == len(names)))
+    return records[-1]
+
+
+def stage_names(bundle: Path) -> tuple[str, ...]:
+    """Return the names of a bundle's pre-training stages, in the order they run.
+
+    Raises:
+        ConfigError: If it has none.
+    """
+    names = tuple(sorted(path.stem for path in (bundle / "configs").glob("pretrain*.json")))
+    if not names:
+        message = (
+            f"{bundle}: expected configs/pretrain*.json, found none. This bundle has no pre-training; use medssl train."
+        )
+        raise ConfigError(message)
+    return names
+
+
+def _overrides_of(bundle: Path, names: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give each override to the stages that have its id."""
+    contents = {name: merge_config(bundle, (config_path(bundle, name).stem,)).content for name in names}
+    for item_id in overrides:
+        if not any(_has(content, item_id) for content in contents.values()):
+            hint = nearest_id(contents[names[0]], item_id)
+            message = f"--set {item_id}: no stage of {', '.join(names)} has this id.{hint} Correct the id."
+            raise ConfigError(message)
+    return {
+        name: {item_id: value for item_id, value in overrides.items() if _has(content, item_id)}
+        for name, content in contents.items()
+    }
+
+
+def _has(content: dict[str, Any], item_id: str) -> bool:
+    try:
+        get_item(content, item_id)
+    except KeyError:
+        return False
+    return True
+
+
+class _Run:
+    """The stages of one run folder."""
+
+    def __init__(self, bundle: Path, out: Path, manifest: Manifest, overrides: dict[str, Any]) -> None:
+        self.bundle = bundle
+        self.out = out
+        self.manifest = manifest
+        self.overrides = overrides
+
+    def is_finished(self, name: str, config: BundleConfig) -> bool:
+        """Tell whether a stage has ended with these settings and as many epochs."""
+        return self._record(name).get("settings_sha256") == self._hash(config)
+
+    def refuse_to_change_under(self, name: str, later: Sequence[str]) -> None:
+        """Stop where a stage would run after stages that started from its weights."""
+        begun = [each for each in later if (self.out / "checkpoints" / f"{each}.pt").is_file()]
+        if begun:
+            message = (
+                f"{self.out}: {begun[0]} has started from the weights of {name}, which this command would change. "
+                "Put its settings and epochs back, or pre-train in another --out folder."
+            )
+            raise ConfigError(message)
+
+    def stage(self, name: str, config: BundleConfig, *, is_last: bool) -> dict[str, Any]:
+        """Run one stage, unless it is finished, and return its record."""
+        if self.is_finished(name, config):
+            _logger.info("%s: finished before", name)
+            return self._record(name)
+        _logger.info("%s", name)
+        if not is_last and "finalize" in config.content:
+            config.content["finalize"] = []  # processes stay joined for the next stage
+        flow = workflow_of(config, "train")
+        with own_errors():
+            flow.initialize()
+        is_main = is_main_process()
+        record = provenance("pretrain", manifest=self.manifest.sha256(), overrides=self.overrides)
+        if is_main:
+            settings, resume = settings_of(config, self.manifest), f"checkpoints/{name}.pt"
+            prepare_run(self.bundle, self.out, settings, results=f"results/{name}", resume=resume)
+        record |= {"stage": name, "settings_sha256": self._hash(config)} | run_initialized(flow)
+        if is_main:
+            record["encoder_sha256"] = self._encoder_sha256(name)
+            write_json(self._record_file(name), record)
+        return record
+
+    def _encoder_sha256(self, name: str) -> str:
+        encoder = self.out / _ENCODER
+        if not encoder.is_file():
+            message = (
+                f"configs/{name}.json: expected the stage to write {_ENCODER}, found no such file. Add "
+                "medssl.training.EncoderWeights to train#handlers."
+            )
+            raise CheckpointError(message)
+        return sha256_file(encoder)
+
+    def _record_file(self, name: str) -> Path:
+        return self.out / "results" / name / "run.json"
+
+    def _record(self, name: str) -> dict[str, Any]:
+        file = self._record_file(name)
+        return read_json(file) if file.is_file() else {}
+
+    def _hash(self, config: BundleConfig) -> str:
+        settings = settings_of(config, self.manifest)
+        return sha256_json({**deciding_settings(settings), "finalize": None, "epochs": settings.get("epochs")})

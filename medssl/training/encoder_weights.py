@@ -1,0 +1,139 @@
+"""models/encoder.pt: the pre-trained part of a network as bare tensors, and beside it a JSON that says what made it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from medssl.core.errors import CheckpointError
+from medssl.core.files import atomic_path, sha256_file, sha256_json, write_json
+from medssl.core.provenance import package_versions, utc_now
+from medssl.core.strict_json import parse_json
+from medssl.data.manifest import load_manifest
+from medssl.networks.split import PretrainedNetwork, pretrained_tensors
+from medssl.training.distributed import undistributed
+
+_FORMAT = 1
+
+
+class EncoderWeights:
+    """Save the pre-trained part of a network when a stage of pre-training ends; sits in `train#handlers`.
+
+    The tensors keep their names of the bundle's `network_def`, so any training of it can start from them. The JSON
+    lists every stage that the weights went through; a stage that starts from another one's file continues its list.
+
+    Args:
+        path: Weights file, usually models/encoder.pt; encoder.json is written beside it.
+        network: The bundle's network, which says what its encoder and decoder blocks are.
+        stage: Name of this stage; a stage of the same name is replaced in the list.
+        description: What made the weights, as plain values: method, options, input axes and spacing.
+        manifest: Manifest of the pre-training, whose hash is recorded.
+        decoder_blocks: Decoder blocks that were trained too and are saved.
+
+    Raises:
+        CheckpointError: If the network does not say which part is its encoder.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        network: nn.Module,
+        stage: str,
+        description: Mapping[str, Any],
+        manifest: str,
+        decoder_blocks: int = 0,
+    ) -> None:
+        inner = undistributed(network)
+        if not isinstance(inner, PretrainedNetwork):
+            message = (
+                f"{type(inner).__name__}: expected a network with encoder_modules and decoder_modules, found none. "
+                "Use a network of medssl, such as SplitSegResNet, or give yours these methods."
+            )
+            raise CheckpointError(message)
+        self.path = Path(path)
+        self.network: Any = inner
+        self.stage = stage
+        self.description = dict(description)
+        self.manifest = Path(manifest)
+        self.decoder_blocks = decoder_blocks
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.COMPLETED, self._save)
+
+    def _save(self, engine: Engine) -> None:
+        state = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in pretrained_tensors(self.network, self.decoder_blocks).items()
+        }
+        earlier = [each for each in _stages(self.path) if each.get("stage") != self.stage]
+        made = {
+            "stage": self.stage,
+            **self.description,
+            "decoder_blocks": self.decoder_blocks,
+            "iterations": engine.state.iteration,
+            "manifest_sha256": load_manifest(self.manifest).sha256(),
+            "versions": package_versions(),
+            "time": utc_now(),
+        }
+        # Tensors go through memory, so that both files are written one right after the other
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        with atomic_path(self.path) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
+        write_json(encoder_json(self.path), self._content(state, [*earlier, made]))
+
+    def _content(self, state: dict[str, torch.Tensor], stages: list[dict[str, Any]]) -> dict[str, Any]:
+        shapes = {name: list(tensor.shape) for name, tensor in self.network.state_dict().items()}
+        return {
+            "format": _FORMAT,
+            "file": self.path.name,
+            "sha256": sha256_file(self.path),
+            "architecture": type(self.network).__name__,
+            "architecture_sha256": sha256_json(shapes),
+            "dimensions": self.network.kernel_dimensions,
+            "tensors": len(state),
+            "parameters": sum(tensor.numel() for tensor in state.values()),
+            "decoder_blocks": self.decoder_blocks,
+            "stages": stages,
+        }
+
+
+def encoder_json(path: Path) -> Path:
+    """Return the path of the JSON beside encoder weights."""
+    return Path(path).with_suffix(".json")
+
+
+def read_encoder_json(path: Path) -> dict[str, Any] | None:
+    """Read what made a weights file, or return None if nothing lies beside it that describes an encoder.
+
+    Raises:
+        CheckpointError: If the JSON describes other weights than the file's.
+    """
+    beside = encoder_json(path)
+    if not beside.is_file():
+        return None
+    try:
+        content = parse_json(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{beside}: expected the JSON of encoder weights, found something unreadable ({error})."
+        raise CheckpointError(message, fix="Get both files again, or pre-train again.") from error
+    if not isinstance(content, dict) or "stages" not in content:
+        return None
+    found = sha256_file(path)
+    if content.get("sha256") != found:
+        message = f"{beside}: describes weights of sha256 {content.get('sha256')}, found {found} in {path.name}."
+        raise CheckpointError(message, fix="Keep the two files of one pre-training together.")
+    return content
+
+
+def _stages(path: Path) -> list[dict[str, Any]]:
+    content = read_encoder_json(path) if path.is_file() else None
+    return [] if content is None else list(content["stages"])

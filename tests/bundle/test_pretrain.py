@@ -1,0 +1,120 @@
+"""Stages of pre-training: in order, resumable, skipped when finished, never changed under a later one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from bundle.pretraining_bundle import write_pretraining_bundle
+from phantoms import write_phantoms
+
+from medssl.bundle.pretrain import pretrain, stage_names
+from medssl.bundle.run import train
+from medssl.core.errors import CheckpointError, ConfigError
+from medssl.methods.supervised import SupervisedStep
+
+
+@pytest.fixture
+def source(bundles: Path, tmp_path: Path) -> Path:
+    return write_pretraining_bundle(bundles, tmp_path / "phantom_mri_pretrained")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return write_phantoms(tmp_path / "data", training=2, validation=1)
+
+
+def _encoder(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "models" / "encoder.pt", weights_only=True)
+
+
+def _same(first: Path, second: Path) -> bool:
+    pairs = zip(_encoder(first).values(), _encoder(second).values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_stages_run_in_name_order_and_name_what_they_did(source: Path, manifest: Path, tmp_path: Path) -> None:
+    record = pretrain(source, manifest=manifest, out=tmp_path / "run")
+    made = json.loads((tmp_path / "run" / "models" / "encoder.json").read_text())
+    assert [each["stage"] for each in made["stages"]] == ["pretrain_first", "pretrain_second"]
+    assert record["encoder_sha256"] == made["sha256"]
+    assert made["architecture"] == "SplitSegResNet"
+    assert all(name.startswith(("convInit", "down_layers")) for name in _encoder(tmp_path / "run"))
+
+
+def test_finished_stages_are_not_run_again(source: Path, manifest: Path, tmp_path: Path, monkeypatch) -> None:
+    first = pretrain(source, manifest=manifest, out=tmp_path / "run")
+    monkeypatch.setattr(SupervisedStep, "__call__", lambda *_: pytest.fail("a finished stage ran again"))
+    assert pretrain(source, manifest=manifest, out=tmp_path / "run") == first
+
+
+def test_a_stop_in_the_second_stage_changes_nothing(source: Path, manifest: Path, tmp_path: Path, monkeypatch) -> None:
+    pretrain(source, manifest=manifest, out=tmp_path / "undisturbed")
+    step, calls = SupervisedStep.__call__, []
+
+    def stopped(self, engine, batch):
+        calls.append(engine.state.iteration)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, engine, batch)
+
+    monkeypatch.setattr(SupervisedStep, "__call__", stopped)
+    with pytest.raises(SystemExit):
+        pretrain(source, manifest=manifest, out=tmp_path / "run")
+    pretrain(source, manifest=manifest, out=tmp_path / "run")
+    assert calls == [1, 2, 1, 2]
+    assert _same(tmp_path / "undisturbed", tmp_path / "run")
+
+
+def test_other_settings_are_refused(source: Path, manifest: Path, tmp_path: Path) -> None:
+    pretrain(source, manifest=manifest, out=tmp_path / "run", stages=["pretrain_first"])
+    with pytest.raises(ConfigError, match="learning_rate"):
+        pretrain(source, manifest=manifest, out=tmp_path / "run", overrides={"learning_rate": 0.5})
+
+
+def test_a_stage_cannot_change_under_a_later_one(source: Path, manifest: Path, tmp_path: Path) -> None:
+    pretrain(source, manifest=manifest, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="pretrain_second has started"):
+        pretrain(source, manifest=manifest, out=tmp_path / "run", overrides={"epochs": 2})
+
+
+def test_a_lone_stage_goes_on_for_more_epochs(source: Path, manifest: Path, tmp_path: Path) -> None:
+    pretrain(source, manifest=manifest, out=tmp_path / "run", stages=["pretrain_first"])
+    pretrain(source, manifest=manifest, out=tmp_path / "run", stages=["pretrain_first"], overrides={"epochs": 2})
+    made = json.loads((tmp_path / "run" / "models" / "encoder.json").read_text())
+    assert [each["iterations"] for each in made["stages"]] == [4]
+
+
+def test_an_override_of_no_stage_is_refused(source: Path, manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"lerning_rate: no stage .* has this id"):
+        pretrain(source, manifest=manifest, out=tmp_path / "run", overrides={"lerning_rate": 0.5})
+
+
+def test_a_bundle_without_stages_says_so(bundles: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected configs/pretrain\*.json"):
+        stage_names(bundles / "hippocampus_mri_supervised")
+
+
+def test_training_starts_from_the_encoder_of_its_bundle(source: Path, manifest: Path, tmp_path: Path, caplog) -> None:
+    caplog.set_level("INFO")
+    pretrain(source, manifest=manifest, out=tmp_path / "run")
+    train(tmp_path / "run", manifest=manifest, out=tmp_path / "trained")
+    report = json.loads((tmp_path / "trained" / "results" / "weights.json").read_text())
+    assert sorted(report["loaded"]) == sorted(_encoder(tmp_path / "run"))
+    assert "made by pretrain_first, pretrain_second; loaded: convInit" in caplog.text
+
+
+def test_training_from_random_weights_can_be_asked_for(source: Path, manifest: Path, tmp_path: Path) -> None:
+    pretrain(source, manifest=manifest, out=tmp_path / "run")
+    train(tmp_path / "run", manifest=manifest, out=tmp_path / "trained", overrides={"finetune": False})
+    assert not (tmp_path / "trained" / "results" / "weights.json").exists()
+
+
+def test_an_encoder_of_another_network_stops_the_training(source: Path, manifest: Path, tmp_path: Path) -> None:
+    pretrain(source, manifest=manifest, out=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="expected every one of"):
+        train(tmp_path / "run", manifest=manifest, out=tmp_path / "other", overrides={"network_def#init_filters": 16})
