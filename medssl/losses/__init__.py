@@ -2,6 +2,8 @@
 
 from medssl.losses.contrastive import ContrastiveLoss, PairMasks, collapse_value, contrastive_loss
 from medssl.losses.dice_ce import DiceCE, dice_ce, dice_loss
+from medssl.losses.info_nce import info_nce
+from medssl.losses.swav import sinkhorn_assignments, swapped_prediction
 
 __all__ = [
     "ContrastiveLoss",
@@ -11,4 +13,7 @@ __all__ = [
     "contrastive_loss",
     "dice_ce",
     "dice_loss",
+    "info_nce",
+    "sinkhorn_assignments",
+    "swapped_prediction",
 ]
