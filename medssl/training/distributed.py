@@ -159,6 +159,16 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return total / count
 
 
+def rows_of_all_processes(rows: Tensor) -> Tensor:
+    """Return the rows (B, ...) of all processes, in the order of their ranks, without gradient."""
+    count = process_count()
+    if count == 1:
+        return rows.detach()
+    gathered = [torch.empty_like(rows) for _ in range(count)]
+    dist.all_gather(gathered, rows.detach().contiguous())
+    return torch.cat(gathered)
+
+
 class Agreement:
     """What processes tell each other beside the training: decisions and states, over CPU memory.
 
