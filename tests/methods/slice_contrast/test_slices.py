@@ -114,7 +114,7 @@ def test_a_broken_file_is_named_by_its_case(tmp_path: Path) -> None:
 def test_a_file_with_fewer_slices_than_reduced_is_refused(tmp_path: Path) -> None:
     listed = pretraining_slices(manifest=str(write_volumes(tmp_path, count=1)))
     write_volumes(tmp_path, count=1, shape=(20, 24, 4))
-    with pytest.raises(ImageError, match="Reduce the manifest again|expected a slice 4"):
+    with pytest.raises(ImageError, match="expected a slice 4"):
         SliceCrops(listed, crops())
 
 
