@@ -27,6 +27,7 @@ from medssl.data.splits import assign_folds
 from medssl.evaluation import Evaluation, evaluate_segmentations
 from medssl.inference.batch import run_batch
 from medssl.inference.cases import ImageCase
+from medssl.networks.split import largest_stride
 from medssl.training.distributed import is_launched
 
 _logger = logging.getLogger("medssl.bundle")
@@ -110,6 +111,7 @@ def finetune(request: Request) -> Outcome:
         request.data_root,
         wishes=request.wishes,
         settings=_continual_settings(request.bundle),
+        trust=request.trust,
     )
     evaluation, meaning = _cross_validated(request, manifest) if request.folds else _once(request, manifest)
     describe(Description(request.out, manifest, plan, evaluation, meaning, source=request.bundle.name))
@@ -256,7 +258,14 @@ def serves(bundle: Path, manifest: Manifest) -> bool:
 
 
 def prepare_bundle(
-    bundle: Path, out: Path, manifest: Manifest, data_root: Path, *, wishes: Wishes, settings: Mapping[str, Any]
+    bundle: Path,
+    out: Path,
+    manifest: Manifest,
+    data_root: Path,
+    *,
+    wishes: Wishes,
+    settings: Mapping[str, Any],
+    trust: bool = False,
 ) -> tuple[Plan, Sequence[Finding]]:
     """Copy a bundle to `out` and adapt it to a dataset, once; a second call finds it there.
 
@@ -267,6 +276,7 @@ def prepare_bundle(
         data_root: Folder the manifest's paths start from.
         wishes: What the user decides about patch and intensities.
         settings: Top-level values of train.json to change.
+        trust: Run code that bundles do not need.
 
     Returns:
         Geometry, labels and normalisation, and findings on the data.
@@ -275,7 +285,7 @@ def prepare_bundle(
         ConfigError: If `out` was begun for other data, or the bundle cannot be adapted.
     """
     found, findings = fingerprint(manifest, data_root)
-    plan = make_plan(manifest, found, wishes, cubic=needs_cubes(bundle))
+    plan = make_plan(manifest, found, wishes, stride=_stride(bundle, trust=trust), cubic=needs_cubes(bundle))
     results = out / "results"
     if not (results / "plan.json").is_file():
         copy_bundle(bundle, out)
@@ -289,6 +299,11 @@ def prepare_bundle(
         message = f"{out}: was begun for other data. Put the manifest back, or choose another --out."
         raise ConfigError(message)
     return plan, findings
+
+
+def _stride(bundle: Path, *, trust: bool) -> int:
+    """Return what patches must be multiples of; 8, as for MONAI's SegResNet, where the network does not tell."""
+    return largest_stride(build_network(load_config(bundle, ("inference",), trust=trust))) or 8
 
 
 def _continual_settings(bundle: Path) -> dict[str, Any]:

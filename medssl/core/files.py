@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import glob
 import hashlib
 import json
@@ -151,6 +152,32 @@ def sweep_leftovers(folder: Path) -> int:
     for path in leftovers:
         path.unlink(missing_ok=True)
     return len(leftovers)
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that no other process of medssl writes into it meanwhile; nothing is left behind.
+
+    Raises:
+        ConfigError: If another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)  # releases the lock, as does the end of the process, however it ends
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        message = f"{folder}: another process is writing there. Wait for it, or choose another --out."
+        raise ConfigError(message) from error
+    except OSError:  # a file system without locks: as good as before there was one
+        return
 
 
 def _writer_lives(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """Check a whole manifest: every case by itself, and the cases against each other.
 
 Codes beside those of `medssl.data.case_checks`: patient-split, duplicate, duplicate-mirrored, channel-count,
-orientation-mixed, label-unused, worker-died.
+orientation-mixed, label-unused, id-case, worker-died.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def check_manifest(manifest: Manifest, root: Path, *, workers: int | None = None
     ]
     findings = [finding for item in seen for finding in item.report.findings]
     findings += [*_patients(seen), *_duplicates(seen), *_channel_counts(seen)]
-    findings += [*_orientations(seen), *_unused_labels(seen, manifest)]
+    findings += [*_orientations(seen), *_unused_labels(seen, manifest), *_ids_alike(seen)]
     return _in_order(findings, [task.case.id for task in tasks])
 
 
@@ -150,3 +150,18 @@ def _unused_labels(seen: list[_Seen], manifest: Manifest) -> Iterator[Finding]:
         if read and value != 0 and value not in found:
             text = f"label {value} ({manifest.labels[str(value)]}) is in none of the {len(read)} label files read."
             yield Finding(code="label-unused", severity="info", text=text, fix="Remove it, or add cases that have it.")
+
+
+def _ids_alike(seen: Sequence[_Seen]) -> Iterator[Finding]:
+    """Name ids that a file system which ignores case would give one file."""
+    first: dict[str, str] = {}
+    for item in seen:
+        other = first.setdefault(item.case.id.casefold(), item.case.id)
+        if other != item.case.id:
+            yield Finding(
+                code="id-case",
+                severity="error",
+                case=item.case.id,
+                text=f"the id differs from {other!r} in upper and lower case only, so their outputs may be one file",
+                fix="Rename one of them in the manifest.",
+            )

@@ -13,15 +13,15 @@ import torch
 
 from medssl.core import exit_codes
 from medssl.core.errors import MedsslError, ResourceError
-from medssl.core.files import sha256_file, sha256_json, sweep_leftovers
+from medssl.core.files import sha256_file, sha256_json, sole_writer, sweep_leftovers
 from medssl.core.findings import finding_from
 from medssl.core.provenance import provenance, utc_now
+from medssl.data.volume_writing import write_volume
 from medssl.inference.cases import ImageCase, refuse_to_overwrite
 from medssl.inference.memory import CaseMemory, free_memory, peak_memory, require_memory
 from medssl.inference.pipeline import Finished, Outcome, Stage, run_stages
 from medssl.inference.predictor import Predictor, Working
 from medssl.inference.record import RunRecord
-from medssl.inference.write import write_volume
 
 CaseRecord = dict[str, Any]
 
@@ -71,24 +71,31 @@ def run_batch(
         The records of the cases, in the order in which they ended.
 
     Raises:
-        ConfigError: If an output would take the place of an image, or of a file that no run wrote.
+        ConfigError: If an output would take the place of an image, or of a file that no run wrote; or if another
+            process writes into `out`.
     """
     begin = time.monotonic()
     refuse_to_overwrite(cases, out, replace=not skip_finished)
-    sweep_leftovers(out) if out.is_dir() else None
-    record = RunRecord(out, _header(predictor, probabilities=probabilities, startup_seconds=startup_seconds))
-    runner = _CaseRunner(predictor, record, out, probabilities=probabilities, skip_finished=skip_finished)
-    try:
-        with _one_computing_thread(predictor):
+    with sole_writer(out):
+        sweep_leftovers(out)
+        record = RunRecord(out, _header(predictor, probabilities=probabilities, startup_seconds=startup_seconds))
+        runner = _CaseRunner(predictor, record, out, probabilities=probabilities, skip_finished=skip_finished)
+        with _closed(record, predictor, begin), _one_computing_thread(predictor):
             for outcome in runner.outcomes(cases, stall_seconds):
                 described = runner.describe(outcome)
                 record.add(described)
                 if on_case is not None:
                     on_case(described)
+    return record.cases
+
+
+@contextmanager
+def _closed(record: RunRecord, predictor: Predictor, begin: float) -> Iterator[None]:
+    """Write the last run.json, which says that the run finished only if nothing was raised."""
+    finished = None
+    try:
+        yield
         finished = utc_now()
-    except BaseException:
-        finished = None
-        raise
     finally:
         record.close(
             finished=finished,
@@ -96,7 +103,6 @@ def run_batch(
             peak_memory_bytes=peak_memory(),
             peak_gpu_memory_bytes=_peak_gpu_memory(predictor.device),
         )
-    return record.cases
 
 
 def exit_code(records: Sequence[CaseRecord]) -> int:

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from medssl.core.errors import GeometryError
+from medssl.data.grids import Grid
+from medssl.data.volume_writing import place_fields
 from medssl.data.volumes import Header, read_header, read_volume
-from medssl.inference.geometry import Grid, Resample, Step, steps_back
+from medssl.inference.geometry import Resample, Step, steps_back
 from medssl.inference.memory import CaseMemory, plan_case
 from medssl.inference.network import TileRunner, prepare_network
 from medssl.inference.restore import restore_labels, restore_scores
 from medssl.inference.settings import OutputRule, Transform
 from medssl.inference.tiles import TileSettings, padded_shape
-from medssl.inference.write import place_fields
 
 # One world unit of difference between the channels of a case, in mm
 _SAME_PLACE_MM = 1e-2

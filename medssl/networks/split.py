@@ -265,6 +265,12 @@ def check_patch_size(
         raise ConfigError(message)
 
 
+def largest_stride(network: nn.Module) -> int | None:
+    """Return the largest down-sampling of a network or of its parts, or None if none of them tells it."""
+    strides = [max(module.strides) for module in network.modules() if isinstance(module, SplitNetwork)]
+    return max(strides, default=None)
+
+
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
     """Put a network in evaluation mode and give every module its own mode back, also after an error."""

@@ -24,6 +24,7 @@ from medssl.core.files import (
     keep_source,
     sha256_file,
     sha256_json,
+    sole_writer,
     sweep_leftovers,
     write_json,
     write_text,
@@ -154,3 +155,14 @@ def test_a_source_is_not_written_over_under_any_name(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"--out .* found one that this command reads"):
             keep_source(tmp_path / name, [tmp_path / "missing.json", tmp_path / "source.json"])
     keep_source(tmp_path / "new.json", [tmp_path / "source.json"])
+
+
+def test_a_folder_is_held_against_other_processes_and_given_back(tmp_path: Path) -> None:
+    imports = "import sys; from pathlib import Path; from medssl.core.files import sole_writer"
+    code = f"{imports}\nwith sole_writer(Path(sys.argv[1])): pass"
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    with sole_writer(tmp_path / "out"):
+        refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "another process is writing there" in refused.stderr
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert list((tmp_path / "out").iterdir()) == []

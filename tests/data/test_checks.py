@@ -77,6 +77,11 @@ def test_a_duplicate_is_paired_with_the_case_that_it_leaks_to(tmp_path, three):
     assert all("case a (validation)" in item.text for item in findings)
 
 
+def test_ids_that_differ_in_case_only_are_an_error(tmp_path, three):
+    cases = [three[0], three[1] | {"id": "A"}, three[2]]
+    assert found({"training": cases}, tmp_path) == [("id-case", "error", "A")]
+
+
 def test_a_case_that_lacks_a_channel(tmp_path, three):
     two = [case | {"image": [case["image"], case["image"]]} for case in three[:2]]
     assert found({"training": [*two, three[2]]}, tmp_path) == [("channel-count", "error", "c")]

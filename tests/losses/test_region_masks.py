@@ -47,7 +47,7 @@ def test_neighbours_are_the_nearest_with_ties_by_number() -> None:
     for region, row in enumerate(found):
         places = regions.offsets.tolist()
         far = {n: sum((a - b) ** 2 for a, b in zip(places[region], places[n], strict=True)) for n in range(13)}
-        others = sorted((n for n in range(13) if n != region), key=lambda n: (far[n], n))  # noqa: B023
+        others = sorted((n for n in range(13) if n != region), key=lambda n: (far[n], n))
         assert row.nonzero().flatten().tolist() == sorted(others[:5])
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from medssl.core.errors import ConfigError
 from medssl.networks import VIEWS, SplitNetwork, SplitSegResNet, ViewNet
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
-from medssl.networks.split import check_patch_size, check_tail_dropout, evaluation_mode
+from medssl.networks.split import check_patch_size, check_tail_dropout, evaluation_mode, largest_stride
 from medssl.networks.weights import transfer_weights
 
 _IMAGE = torch.randn(2, 1, 8, 16, 8)
@@ -107,3 +107,10 @@ def test_modules_get_their_own_mode_back_also_after_an_error() -> None:
         assert not any(module.training for module in network.modules())
         raise KeyError
     assert [module.training for module in network.modules()] == before
+
+
+def test_the_largest_stride_is_that_of_the_deepest_part() -> None:
+    network = torch.nn.ModuleList([_segresnet(), _segresnet()])
+    network[1].strides = (2, 16, 2)
+    assert largest_stride(network) == 16
+    assert largest_stride(torch.nn.Conv3d(1, 1, 1)) is None
