@@ -41,7 +41,8 @@ def infer(
     """Segment every INPUT with BUNDLE and write the label maps on the grid of the images.
 
     Bundles that detect lesions also write <id>_lesion_probability.nii.gz and <id>_detection_map.nii.gz, and for
-    imported prostate exams both on the grid of the T2W. The same command continues a run that was stopped: cases whose input, weights and output are unchanged are kept.
+    imported prostate exams both on the grid of the T2W. The same command continues a run that was stopped: cases whose
+    input, weights and output are unchanged are kept.
     """
     started = time.monotonic()
     from medssl.bundle.catalog import find_bundle
