@@ -47,13 +47,14 @@ def study(
         hands = _hands(content, data_root or manifest.parent, plan.parent)
         results = run_study(content, dataset, out, hands, only=only or ())
     failed = [each for each in results if "error" in each]
-    _write(content, dataset, results, out)
+    command = f"medssl study {plan} --manifest {manifest}{f' --data-root {data_root}' if data_root else ''} --out {out}"
+    _write(content, dataset, results, out, command=command)
     for each in failed:
         typer.echo(f"failed: {each['arm']}, {each['labelled']} labelled, draw {each['draw']}: {each['error']}")
     return exit_codes.SOME_FAILED if failed else exit_codes.OK
 
 
-def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], out: Path) -> None:
+def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], out: Path, *, command: str) -> None:
     from medssl.core.files import write_json, write_text
     from medssl.core.provenance import provenance
     from medssl.studies.curve import draw_curve
@@ -61,11 +62,16 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
 
     rows = summarise(plan, results)
     block = provenance("study", plan=plan.sha256(), manifest={"name": manifest.name, "sha256": manifest.sha256()})
-    record: dict[str, Any] = {"medssl": block, "plan": plan.model_dump(mode="json"), "interval": INTERVAL}
+    record: dict[str, Any] = {
+        "medssl": block,
+        "command": command,
+        "plan": plan.model_dump(mode="json"),
+        "interval": INTERVAL,
+    }
     record |= {"rows": [row.to_json() for row in rows], "labels_saved": labels_saved(rows, plan.baseline)}
     write_json(out / "study.json", {**record, "runs": results})
     text = markdown(plan, rows)
-    write_text(out / "study.md", f"# {plan.name}\n\n{plan.about}\n\n{text}")
+    write_text(out / "study.md", f"# {plan.name}\n\n{plan.about}\n\n{text}\nMade by:\n\n    {command}\n")
     if rows:
         draw_curve(out / "curve.png", rows, title=plan.name)
     typer.echo(text)

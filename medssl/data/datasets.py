@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from monai.data import CacheDataset
 
 from medssl.core.errors import ConfigError, ImageError, MedsslError
 from medssl.core.seeding import derive_seed
-from medssl.data.manifest import Case, Manifest, load_manifest, resolve_image, resolve_label
+from medssl.data.manifest import PARTS, Case, Manifest, load_manifest, resolve_image, resolve_label
 from medssl.data.volumes import read_header
 
 CaseDict = dict[str, Any]
@@ -78,6 +78,22 @@ def unlabeled_cases(*, manifest: str, data_root: str | None = None) -> list[Case
     """List the unlabelled cases; no label path is ever read, also where the manifest gives one."""
     content, root = _open(manifest, data_root)
     return [_as_dict(root, case.model_copy(update={"label": None})) for case in content.unlabeled]
+
+
+def image_cases(
+    *, manifest: str, data_root: str | None = None, parts: Sequence[str] = ("unlabeled", "training")
+) -> list[CaseDict]:
+    """List the cases of some parts as images alone; no label path is ever read, also where the manifest gives one."""
+    content, root = _open(manifest, data_root)
+    return [
+        _as_dict(root, case.model_copy(update={"label": None})) for part, case in content.cases() if part in set(parts)
+    ]
+
+
+def labelled_cases(*, manifest: str, data_root: str | None = None, parts: Sequence[str] = PARTS) -> list[CaseDict]:
+    """List the cases of some parts that have a label; empty if there are none."""
+    content, root = _open(manifest, data_root)
+    return [_as_dict(root, case) for part, case in content.cases() if part in set(parts) and case.label is not None]
 
 
 def _open(manifest: str, data_root: str | None) -> tuple[Manifest, Path]:

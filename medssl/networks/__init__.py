@@ -3,6 +3,9 @@
 from medssl.networks.channel_dropout import ChannelDropout
 from medssl.networks.cswin_unet import CSwinUNet
 from medssl.networks.multi_view_net import MultiViewNet
+from medssl.networks.projected_net import ProjectedNet
+from medssl.networks.slice_net import SliceNet
+from medssl.networks.slice_unet import SliceUNet
 from medssl.networks.split import SplitNetwork, SplitSegResNet
 from medssl.networks.twin_net import TwinNet
 from medssl.networks.view_net import ViewNet
@@ -13,6 +16,9 @@ __all__ = [
     "CSwinUNet",
     "ChannelDropout",
     "MultiViewNet",
+    "ProjectedNet",
+    "SliceNet",
+    "SliceUNet",
     "SplitNetwork",
     "SplitSegResNet",
     "TwinNet",
