@@ -30,8 +30,8 @@ from medssl.methods.umct import PseudoLabels, UmctStep
 from medssl.training import Optimization, Ramp
 
 KINDS = {
-    "yardstick": "SegResNet of the yardstick, 4 labelled patches",
-    "one_view": "network of one view, 4 labelled patches",
+    "yardstick": "UNet of the yardstick, 4 labelled patches",
+    "one_view": "SegResNet of one view, 4 labelled patches",
     "umct": "UMCT, 3 views, 2 labelled and 2 unlabelled patches, K = 10",
 }
 STEPS = 4

@@ -185,12 +185,14 @@ def ablation_arms() -> list[Content]:
         "four_passes": {"stochastic_passes": 4},
         "hard_labels": {f"{labels}#hard": True},
         "weight_1": {"cotraining_weight": 1.0},
-        "early_start": {"cotraining_start": 0.2},
     }
+    early = {"cotraining_start": 0.2, "cotraining_rise": 0.3}  # the longer it lasts, the fewer iterations it gets
     other = {"two_views": 6, "six_views": 18, "view_net": 9, "dropout_before_head": 9}
     return [
         _views("umct"),
         *(_views(name) | {"set": values} for name, values in changed.items()),
+        _views("early_start", patches=11) | {"set": early},
+        _views("early_start_weight_1", patches=11) | {"set": {**early, "cotraining_weight": 1.0}},
         *(_views(name, patches=patches, bundle=f"arms/hippocampus_mri_{name}") for name, patches in other.items()),
     ]
 
