@@ -7,6 +7,7 @@ from medssl.networks.projected_net import ProjectedNet
 from medssl.networks.slice_net import SliceNet
 from medssl.networks.slice_unet import SliceUNet
 from medssl.networks.split import SplitNetwork, SplitSegResNet
+from medssl.networks.split_unet import SplitUNet
 from medssl.networks.twin_net import TwinNet
 from medssl.networks.view_net import ViewNet
 from medssl.networks.views import VIEWS, View, parse_views
@@ -21,6 +22,7 @@ __all__ = [
     "SliceUNet",
     "SplitNetwork",
     "SplitSegResNet",
+    "SplitUNet",
     "TwinNet",
     "View",
     "ViewNet",
