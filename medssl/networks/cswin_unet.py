@@ -107,6 +107,9 @@ class CSwinUNet(TailOfModules, nn.Module):
             for before, after, step in zip(shape.dims, shape.dims[1:], steps[stem_steps:], strict=False)
         )
         self._add_decoder(in_channels, widths, steps)
+        self.kernel_dimensions = 3
+        # The last level belongs to the tail, or is made of the image itself
+        self.decoder_depth = len(self.up) - 1
         dropped = widths[0] if dropout_place == "head" else 2 * widths[0]
         self.channel_dropout = ChannelDropout(dropped, rate=dropout_rate)
         self.head = nn.Conv3d(widths[0], out_channels, 1)
@@ -183,6 +186,22 @@ class CSwinUNet(TailOfModules, nn.Module):
             joined = cat((_cut(up(maps[-1]), skip), skip), dim=1)
             maps.append(block(joined) if level < last or self.dropout_place == "head" else joined)
         return maps
+
+    def decode_blocks(self, features: list[Tensor], blocks: int) -> Tensor:
+        """Return the features behind the first decoder blocks, the deepest first; 0 are the deepest features."""
+        deep = features[-1]
+        for level in range(blocks):
+            skip = features[-2 - level]
+            deep = self.blocks[level](cat((_cut(self.up[level](deep), skip), skip), dim=1))
+        return deep
+
+    def encoder_modules(self) -> list[nn.Module]:
+        """Return the modules that `encode` runs."""
+        return [self.stem, self.stages, self.norms, self.down]
+
+    def decoder_modules(self, blocks: int) -> list[nn.Module]:
+        """Return the modules that `decode_blocks` runs."""
+        return [*self.up[:blocks], *self.blocks[:blocks]]
 
     def tail_modules(self) -> list[nn.Module]:
         """Return the modules of the tail in the order they run."""
