@@ -234,3 +234,13 @@ def test_pretrained_parts_cover_all_but_the_last_level_and_the_head():
     left = {name for name in network.state_dict() if name not in names}
     assert {name.split(".")[0] for name in left} == {"skip", "up", "blocks", "head"}
     assert all(name.split(".")[1] == str(last) for name in left if name.startswith(("up", "blocks")))
+
+
+def test_the_output_layer_can_start_from_a_prior():
+    torch.manual_seed(0)
+    network = CSwinUNet(size="tiny", family="slabs", out_channels=3, foreground_prior=0.01).eval()
+    with torch.inference_mode():
+        foreground = network(torch.randn(1, 1, 32, 32, 8)).softmax(1)[:, 1:].sum(1)
+    assert 0.003 < foreground.median() < 0.03
+    with pytest.raises(ConfigError, match="foreground_prior"):
+        CSwinUNet(size="tiny", foreground_prior=0.0)
