@@ -137,7 +137,10 @@ class PretextStep:
             losses["contrast"] = self.contrast(embeddings, masks)
             log["negatives"] = float(masks.negatives.sum(1).float().mean())
             collapse = collapse_value(masks, decoupled=self.contrast.decoupled)
-            embedded = Embedded(normalize(embeddings.detach(), dim=1), sources, collapse or None)
+            if collapse:
+                log["contrast_to_collapse"] = losses["contrast"].detach() / collapse
+            # The monitors would compare the sum of all tasks with it, so the comparison is logged here
+            embedded = Embedded(normalize(embeddings.detach(), dim=1), sources)
         if answers.images is not None and self.weights.inpainting:
             losses["inpainting"] = self._restored(answers.images.float(), views)
         if not losses:

@@ -45,7 +45,7 @@ def test_a_step_lowers_its_loss_and_logs_each_task() -> None:
 def test_losses_equal_slow_ones() -> None:
     views = _views()
     answers = _answers(views)
-    losses, _, embedded = make_step(small_net()).losses(answers, views)
+    losses, log, _ = make_step(small_net()).losses(answers, views)
     picked = [answers.turns[row].log_softmax(0)[turn] for row, turn in enumerate(views.turns)]
     torch.testing.assert_close(losses["rotation"], -torch.stack(picked).mean())
     torch.testing.assert_close(losses["inpainting"], (answers.images - views.clean).abs().mean())
@@ -58,7 +58,7 @@ def test_losses_equal_slow_ones() -> None:
                 ]
                 expected.append(math.log(sum(others)) - float(rows[a] @ rows[b]) / 0.5)
     assert float(losses["contrast"]) == pytest.approx(sum(expected) / len(expected), abs=1e-5)
-    assert embedded.collapse_value == pytest.approx(math.log(4))
+    assert float(log["contrast_to_collapse"]) == pytest.approx(float(losses["contrast"]) / math.log(4))
 
 
 def test_restoring_can_count_changed_voxels_only() -> None:
