@@ -18,7 +18,6 @@ from medssl.training.distributed import is_launched, is_main_process
 
 _logger = logging.getLogger("medssl.bundle")
 
-_SEVERAL = "multi_gpu_pretrain.json"
 _ENCODER = "models/encoder.pt"
 
 
@@ -36,7 +35,7 @@ def pretrain(
 
     A finished stage is not run again. Stage NAME keeps its log in results/NAME and its resume file in
     checkpoints/NAME.pt; each writes models/encoder.pt, from which the next one starts. Under torchrun,
-    `multi_gpu_pretrain.json` is merged last into every stage.
+    `multi_gpu_NAME.json` is merged last into stage NAME.
 
     Args:
         bundle: Bundle folder; its configuration is copied to `out` at the first start.
@@ -56,11 +55,10 @@ def pretrain(
     """
     source = out if (out / "configs").is_dir() else bundle
     names = tuple(stages) or stage_names(source)
-    several = (_SEVERAL,) if is_launched() else ()
     own = _overrides_of(source, names, overrides or {})
     # Every stage is read and checked before the first one runs for hours
     configs = [
-        load_config(source, (name, *several), {**own[name], **run_paths(out, manifest, data_root)}, trust=trust)
+        load_config(source, _files(name), {**own[name], **run_paths(out, manifest, data_root)}, trust=trust)
         for name in names
     ]
     dataset = load_manifest(manifest)
@@ -71,6 +69,10 @@ def pretrain(
             run.refuse_to_change_under(name, names[number + 1 :])
         records.append(run.stage(name, config, is_last=number + 1 == len(names)))
     return records[-1]
+
+
+def _files(stage: str) -> tuple[str, ...]:
+    return (stage, f"multi_gpu_{stage}") if is_launched() else (stage,)
 
 
 def stage_names(bundle: Path) -> tuple[str, ...]:

@@ -7,7 +7,9 @@ from medssl.training.health import Embedded, PretrainingHealth
 from medssl.training.initial_weights import InitialWeights
 from medssl.training.loaders import StreamSampler, TwoStreamLoader
 from medssl.training.log import TrainingLog
+from medssl.training.mixup import Mixup
 from medssl.training.optimization import Optimization, Step
+from medssl.training.probe import NeighbourProbe
 from medssl.training.resume import ResumeHandler
 from medssl.training.schedules import Ramp, Schedule
 from medssl.training.selection import BestRecord, BestWeights, LastWeights
@@ -23,6 +25,8 @@ __all__ = [
     "InitialWeights",
     "LastWeights",
     "MeanDiceOfCases",
+    "Mixup",
+    "NeighbourProbe",
     "Optimization",
     "PretrainingHealth",
     "Ramp",
