@@ -91,16 +91,20 @@ def stage_names(bundle: Path) -> tuple[str, ...]:
 
 
 def _overrides_of(bundle: Path, names: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Give each override to the stages that have its id."""
-    contents = {name: merge_config(bundle, (config_path(bundle, name).stem,)).content for name in names}
+    """Give each override to the stages that have its id; one of other stages of the bundle is no mistake."""
+    others = [path.stem for path in (bundle / "configs").glob("pretrain*.json")]
+    contents = {
+        name: merge_config(bundle, (config_path(bundle, name).stem,)).content
+        for name in dict.fromkeys((*names, *others))
+    }
     for item_id in overrides:
         if not any(_has(content, item_id) for content in contents.values()):
             hint = nearest_id(contents[names[0]], item_id)
             message = f"--set {item_id}: no stage of {', '.join(names)} has this id.{hint} Correct the id."
             raise ConfigError(message)
     return {
-        name: {item_id: value for item_id, value in overrides.items() if _has(content, item_id)}
-        for name, content in contents.items()
+        name: {item_id: value for item_id, value in overrides.items() if _has(contents[name], item_id)}
+        for name in names
     }
 
 

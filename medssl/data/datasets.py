@@ -115,7 +115,7 @@ def pseudo_labelled_cases(*, manifest: str, data_root: str | None = None, predic
     if missing:
         message = (
             f"{predictions}: expected a label map of every unlabelled case, found none of {', '.join(missing[:5])}. "
-            "Make them: medssl infer BUNDLE --manifest MANIFEST --part unlabeled --out PREDICTIONS"
+            "Make them: medssl infer BUNDLE MANIFEST --part unlabeled --out PREDICTIONS"
         )
         raise ConfigError(message)
     return found
