@@ -42,11 +42,13 @@ TESTED_ELSEWHERE = {
     },
     "bundle/source_free.py": "tests/cli/test_finetune.py",
     "methods/umct/gradients.py": "tests/methods/umct/test_step.py and test_source_free.py: steps written out",
+    "cli/evaluate_detection.py": "tests/cli/test_evaluate.py",
     "cli/findings.py": "tests/cli/test_check.py",
     "cli/import_.py": "tests/cli/test_import.py",
     "cli/reduce_steps.py": "tests/cli/test_reduce.py",
     "cli/progress.py": "sets loggers; its lines are seen in every command's test",
     "data/import_cases.py": "tests/data/test_importers.py",
+    "evaluation/scored_cases.py": "tests/evaluation/test_segmentation.py and test_detection.py",
     "data/volume_checks.py": "tests/data/test_volumes.py: every check through the reader that makes it",
     "data/volumes_itk.py": "tests/data/test_volumes.py",
 }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from medssl.core.findings import Finding
     from medssl.data.manifest import Manifest, Part
     from medssl.evaluation import Evaluation, Interval
+    from medssl.evaluation.detection_summary import DetectionEvaluation
 
 _SHOWN_FINDINGS = 20
 _PLACES = (3, 2, 3, 3, 1)
@@ -26,39 +27,73 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Folder with <case id>.nii.gz, as medssl infer writes it.")],
     *,
     manifest: Annotated[Path, typer.Option(help="Manifest with the reference labels.")],
+    task: Annotated[
+        str, typer.Option(help="segmentation, or detection (<case id>_detection_map.nii.gz, through picai_eval).")
+    ] = "segmentation",
     part: Annotated[str, typer.Option(help="Part to score: training, validation or test.")] = "test",
     data_root: Annotated[Path | None, typer.Option(help="Folder of the manifest's paths. Default: its own.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.json and metrics.csv.")] = None,
     tolerance_mm: Annotated[float, typer.Option(help="Distance that counts as agreement in the surface Dice.")] = 1.0,
+    minimum_overlap: Annotated[
+        float, typer.Option(help="Detection: intersection over union from which a candidate finds a lesion.")
+    ] = 0.1,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: by size, cores and memory.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
 ) -> int:
     """Score segmentations: Dice, HD95, surface Dice and volume error per class, with intervals over patients.
 
-    Writes metrics.json and metrics.csv into --out, or beside the predictions. Nothing is resampled, labels are
-    matched by name, and cases that cannot be scored are listed. Exit code 0: all scored; 3: some cases failed;
-    2: nothing could be scored; 1: usage.
+    With --task detection: AUROC of cases, average precision of lesions, and sensitivity at 0.5, 1 and 2 false
+    candidates a case. Writes metrics.json and metrics.csv into --out, or beside the predictions. Nothing is resampled,
+    labels are matched by name, and cases that cannot be scored are listed. Exit code 0: all scored; 3: some cases
+    failed; 2: nothing could be scored; 1: usage.
     """
     from medssl.core.files import write_json, write_text
     from medssl.data.manifest import load_manifest
     from medssl.evaluation import evaluate_segmentations
 
     content = load_manifest(manifest)
-    evaluation = evaluate_segmentations(
-        content,
-        root=data_root or manifest.parent,
-        predictions=predictions,
-        part=_part(part),
-        tolerance_mm=tolerance_mm,
-        workers=workers,
-        seed=seed,
-    )
+    common: dict[str, Any] = {
+        "root": data_root or manifest.parent,
+        "predictions": predictions,
+        "part": _part(part),
+        "workers": workers,
+        "seed": seed,
+    }
+    evaluation: Evaluation | DetectionEvaluation
+    if _is_detection(task):
+        from medssl.evaluation.detection import evaluate_detections
+
+        evaluation = evaluate_detections(content, minimum_overlap=minimum_overlap, **common)
+    else:
+        evaluation = evaluate_segmentations(content, tolerance_mm=tolerance_mm, **common)
     target = out or predictions
     write_json(target / "metrics.json", {"medssl": _provenance(content, predictions, part), **evaluation.to_json()})
     write_text(target / "metrics.csv", evaluation.to_csv())
-    show_evaluation(evaluation)
+    show_scores(evaluation)
     typer.echo(f"Wrote {target / 'metrics.json'} and {target / 'metrics.csv'}")
     return _exit_code(evaluation)
+
+
+def show_scores(evaluation: Evaluation | DetectionEvaluation) -> None:
+    """Print the table of either kind of evaluation, what was noticed, and how it was made."""
+    from medssl.cli.evaluate_detection import show_detections
+    from medssl.evaluation import Evaluation
+
+    if isinstance(evaluation, Evaluation):
+        show_evaluation(evaluation)
+    else:
+        show_detections(evaluation)
+        show_noticed(evaluation.findings)
+
+
+def _is_detection(task: str) -> bool:
+    from medssl.core.suggest import did_you_mean
+
+    known = ("segmentation", "detection")
+    if task not in known:
+        message = f"--task: expected {' or '.join(known)}, got {task!r}.{did_you_mean(task, known)}"
+        raise ConfigError(message)
+    return task == "detection"
 
 
 def _part(name: str) -> Part:
@@ -87,7 +122,7 @@ def _provenance(manifest: Manifest, predictions: Path, part: str) -> dict[str, A
     return provenance("evaluate", **inputs)
 
 
-def _exit_code(evaluation: Evaluation) -> int:
+def _exit_code(evaluation: Evaluation | DetectionEvaluation) -> int:
     from medssl.core.findings import has_errors
 
     if not evaluation.scored:
@@ -110,7 +145,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
         f"{len(evaluation.scored)} of {len(evaluation.cases)} cases scored ({len(evaluation.failed)} failed), "
         f"{evaluation.patients} patients; surface Dice at {evaluation.tolerance_mm:g} mm."
     )
-    _show_findings(evaluation.findings)
+    show_noticed(evaluation.findings)
     typer.echo(f"Policy: {POLICY}")
     typer.echo(f"Intervals: {INTERVAL}")
 
@@ -141,7 +176,8 @@ def _cell(interval: Interval, places: int) -> str:
     return f"{mean}\n[{interval.low:.{places}f}, {interval.high:.{places}f}]"
 
 
-def _show_findings(findings: tuple[Finding, ...]) -> None:
+def show_noticed(findings: tuple[Finding, ...]) -> None:
+    """Print the first findings of an evaluation and how many more there are."""
     for finding in findings[:_SHOWN_FINDINGS]:
         case = f" case {finding.case}:" if finding.case else ""
         typer.echo(f"{finding.severity}: {finding.code}:{case} {finding.text} {finding.fix}")

@@ -15,7 +15,8 @@ def import_(
     *,
     out: Annotated[Path, typer.Option(help="Manifest to write.", show_default=False)],
     layout: Annotated[
-        str, typer.Option("--format", help="auto, msd (Medical Segmentation Decathlon, nnU-Net) or csv.")
+        str,
+        typer.Option("--format", help="auto, msd (Medical Segmentation Decathlon, nnU-Net), csv or bpmri (prostate)."),
     ] = "auto",
     data_root: Annotated[
         Path | None, typer.Option(help="Folder that the paths start from. By default the manifest's.")
@@ -26,15 +27,28 @@ def import_(
     use_test_as_unlabeled: Annotated[
         bool, typer.Option("--use-test-as-unlabeled", help="Put test images without labels into unlabeled.")
     ] = False,
+    crop: Annotated[
+        str | None, typer.Option(help="bpmri: voxels of 0.5 x 0.5 x 3 mm to keep. Default: 256,256,20.")
+    ] = None,
+    adc_scaling: Annotated[
+        str, typer.Option(help="bpmri: zscore, or fixed (0 to 3000e-6 mm2/s become 0 to 1).")
+    ] = "zscore",
+    label_values: Annotated[
+        str, typer.Option(help="bpmri: isup (grades 0 to 5, significant from 2) or binary (1 is significant).")
+    ] = "isup",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing manifest.")] = False,
 ) -> int:
-    """Write the manifest of a data set; exit code 3 when cases had to be left out."""
+    """Write the manifest of a data set; exit code 3 when cases had to be left out.
+
+    Prostate exams (bpmri) are brought on one grid, normalised and written as new images below the data root, in
+    exams/; the files of SRC stay as they are.
+    """
     from medssl.cli.findings import show_findings
     from medssl.core.errors import ConfigError
     from medssl.core.files import keep_source
     from medssl.core.findings import has_errors
     from medssl.data.import_cases import ImportOptions
-    from medssl.data.importers import import_data, parse_labels
+    from medssl.data.importers import exam_options, import_data, parse_labels
     from medssl.data.manifest import PARTS, save_manifest
 
     if out.exists() and not force:
@@ -47,6 +61,7 @@ def import_(
         modality=modality,
         labels=None if labels is None else parse_labels(labels),
         test_as_unlabeled=use_test_as_unlabeled,
+        exams=exam_options(crop=crop, adc_scaling=adc_scaling, label_values=label_values),
     )
     imported = import_data(source, options, layout=layout)
     save_manifest(out, imported.manifest)

@@ -121,7 +121,7 @@ def _original(manifest: Manifest, previous: Audit | None) -> Manifest:
 
 
 def _usual_scope(manifest: Manifest, unit: str) -> str:
-    from medssl.reduction.items import IMAGE_SUFFIXES
+    from medssl.data.images import IMAGE_SUFFIXES
 
     flat = all(case.image[0].lower().endswith(IMAGE_SUFFIXES) for _, case in manifest.cases())
     return "dataset" if flat or unit == "volume" else "volume"

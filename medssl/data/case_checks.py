@@ -220,7 +220,7 @@ class _Examination:
             known = ", ".join(f"{value} {label}" for value, label in labels.items())
             text = f"{name}: expected the label values {known}; found also {_listed(unknown)}."
             self.add("label-value", text, fix="Add them to the manifest's labels, or remap them.", where=relative)
-        elif not values - {0}:
+        elif not values - {0} and self.task.case.class_ != 0:  # class 0 says that nothing is to be seen
             text = f"{name}: expected at least one structure, found only background."
             fix = "Nothing, if the structures are absent; otherwise export the label again."
             self.add("label-empty", text, fix=fix, where=relative, severity="warning")

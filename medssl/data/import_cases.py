@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from medssl.core.errors import ConfigError, MedsslError
 from medssl.core.findings import Finding, finding_from
 from medssl.data.case_checks import count_label_values
+from medssl.data.exam_import import ExamOptions
 from medssl.data.manifest import Manifest
 from medssl.data.volumes import read_header, read_volume
 
@@ -30,6 +31,7 @@ class ImportOptions:
         modality: Such as "MR" or "CT", or None to take it from the source.
         labels: Names of the label values, or None to take them from the source or from the label files.
         test_as_unlabeled: Put test images without labels into `unlabeled`.
+        exams: How prostate exams are brought on one grid.
     """
 
     root: Path
@@ -37,6 +39,7 @@ class ImportOptions:
     modality: str | None = None
     labels: Labels | None = None
     test_as_unlabeled: bool = False
+    exams: ExamOptions = field(default_factory=ExamOptions)
 
 
 @dataclass(frozen=True, kw_only=True)

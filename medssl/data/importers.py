@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import cast, get_args
 
 from medssl.core.errors import ConfigError
 from medssl.core.suggest import did_you_mean
+from medssl.data.exam_import import ExamOptions, LabelValues
+from medssl.data.exam_sequences import AdcScaling
+from medssl.data.import_bpmri import import_bpmri
 from medssl.data.import_cases import Imported, ImportOptions, Labels
 from medssl.data.import_csv import import_csv
 from medssl.data.import_msd import import_msd
 
 Importer = Callable[[Path, ImportOptions], Imported]
 
-FORMATS: dict[str, Importer] = {"csv": import_csv, "msd": import_msd}
+FORMATS: dict[str, Importer] = {"bpmri": import_bpmri, "csv": import_csv, "msd": import_msd}
 
 
 def import_data(source: Path, options: ImportOptions, *, layout: str = "auto") -> Imported:
@@ -37,6 +43,36 @@ def import_data(source: Path, options: ImportOptions, *, layout: str = "auto") -
         message = f'unknown format "{layout}".{did_you_mean(layout, FORMATS)} Known: auto, {", ".join(FORMATS)}.'
         raise ConfigError(message)
     return FORMATS[layout](source, options)
+
+
+def exam_options(*, crop: str | None, adc_scaling: str, label_values: str) -> ExamOptions:
+    """Read the options of prostate exams as the user writes them.
+
+    Args:
+        crop: Voxels along the three axes, such as "256,256,20", or None for the default.
+        adc_scaling: "zscore" or "fixed".
+        label_values: "isup" or "binary".
+
+    Raises:
+        ConfigError: If one cannot be read.
+    """
+    for option, value, known in (
+        ("--adc-scaling", adc_scaling, get_args(AdcScaling)),
+        ("--label-values", label_values, get_args(LabelValues)),
+    ):
+        if value not in known:
+            message = f"{option}: expected {' or '.join(known)}, found {value!r}.{did_you_mean(value, known)}"
+            raise ConfigError(message)
+    options = ExamOptions(adc_scaling=cast(AdcScaling, adc_scaling), label_values=cast(LabelValues, label_values))
+    return options if crop is None else replace(options, crop=_crop(crop))
+
+
+def _crop(text: str) -> tuple[int, int, int]:
+    sizes = [int(part) for part in text.split(",") if re.fullmatch(r"\s*[1-9][0-9]{0,3}\s*", part)]
+    if len(sizes) != 3 or text.count(",") != 2:
+        message = f"--crop: expected three numbers of voxels such as 256,256,20, found {text!r}. Correct it."
+        raise ConfigError(message)
+    return sizes[0], sizes[1], sizes[2]
 
 
 def parse_labels(text: str) -> Labels:

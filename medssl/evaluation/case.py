@@ -96,11 +96,11 @@ def failed_case(job: CaseJob, finding: Finding) -> CaseResult:
 
 
 def _score(job: CaseJob) -> CaseResult:
-    reference, grid = _read_labels(job.reference, "reference")
-    prediction, predicted_grid = _read_labels(job.prediction, "prediction")
+    reference, grid = read_labels(job.reference, "reference")
+    prediction, predicted_grid = read_labels(job.prediction, "prediction")
     require_same_grid(grid, predicted_grid, "prediction")
-    _require_known_values(reference, "reference", job.reference_values)
-    _require_known_values(prediction, "prediction", job.prediction_values)
+    require_known_values(reference, "reference", job.reference_values)
+    require_known_values(prediction, "prediction", job.prediction_values)
     hashes = {"reference_sha256": sha256_file(job.reference), "prediction_sha256": sha256_file(job.prediction)}
     scores = score_structures(
         reference,
@@ -123,8 +123,8 @@ def _altered(job: CaseJob, found: str) -> tuple[Finding, ...]:
     return (Finding(code="prediction-altered", severity="warning", case=job.id, text=text, fix=fix),)
 
 
-def _read_labels(path: Path, role: str) -> tuple[LabelMap, Header]:
-    """Read a label map as whole numbers.
+def read_labels(path: Path, role: str) -> tuple[LabelMap, Header]:
+    """Read a label map and its header; all values are whole numbers from 0 to 65535.
 
     Raises:
         MedsslError: If it cannot be read or holds anything else; the code begins with the role.
@@ -156,7 +156,12 @@ def _whole_numbers(values: NDArray[Any]) -> LabelMap | None:
     return labels
 
 
-def _require_known_values(labels: LabelMap, role: str, known: frozenset[int]) -> None:
+def require_known_values(labels: LabelMap, role: str, known: frozenset[int]) -> None:
+    """Refuse a label map with values that nobody named.
+
+    Raises:
+        ImageError: If there are any; the code begins with the role.
+    """
     unknown = sorted(set(label_boxes(labels)) - known)
     if unknown:
         found, names = (", ".join(map(str, values)) for values in (unknown[:8], sorted(known | {0})))

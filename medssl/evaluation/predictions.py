@@ -40,9 +40,10 @@ class PredictionFolder:
             return None
         return str((case.get("finding") or {}).get("text") or "no reason given")
 
-    def stated_sha256(self, case_id: str) -> str | None:
-        """Return the hash that run.json states for the case's label map, if any."""
-        return self.cases.get(case_id, {}).get("output_sha256")
+    def stated_sha256(self, case_id: str, name: str | None = None) -> str | None:
+        """Return the hash that run.json states for the case's label map, or for another output by name, if any."""
+        case = self.cases.get(case_id, {})
+        return case.get("output_sha256") if name is None else (case.get("more_outputs") or {}).get(name)
 
 
 def open_predictions(folder: Path) -> PredictionFolder:

@@ -14,11 +14,18 @@ import psutil
 from medssl.core.cores import usable_cores
 from medssl.core.errors import ConfigError, MedsslError
 from medssl.core.findings import Finding, finding_from
-from medssl.data.manifest import PARTS, Case, Manifest, Part, resolve_label
+from medssl.data.manifest import Manifest, Part
 from medssl.data.volumes import Header, read_header
 from medssl.data.workers import map_isolated
 from medssl.evaluation.case import CaseJob, CaseResult, failed_case, score_case
 from medssl.evaluation.predictions import PredictionFolder, match_labels, open_predictions
+from medssl.evaluation.scored_cases import (
+    label_path,
+    labelled_cases,
+    of_other_runs,
+    without_patient,
+    without_reference,
+)
 from medssl.evaluation.summary import Evaluation, ordinal_groups
 from medssl.metrics import score_structures, surfel_areas
 from medssl.metrics.structures import LabelMap
@@ -116,9 +123,9 @@ def evaluate_segmentations(
     _require_length(tolerance_mm)
     folder = open_predictions(predictions)
     classes, findings = match_labels(manifest, folder)
-    labelled = _labelled(manifest, part)
-    findings += _unlabelled(manifest.part(part)) + _without_patient(labelled) + _of_other_runs(labelled, folder)
-    headers = [_header(_label_path(root, case)) for case in labelled]
+    labelled = labelled_cases(manifest, part)
+    findings += without_reference(manifest.part(part)) + without_patient(labelled) + of_other_runs(labelled, folder)
+    headers = [_header(label_path(root, case)) for case in labelled]
     job = partial(
         CaseJob,
         classes=classes,
@@ -130,7 +137,7 @@ def evaluate_segmentations(
         job(
             id=case.id,
             group=group,
-            reference=_label_path(root, case),
+            reference=label_path(root, case),
             prediction=folder.path(case.id),
             stated_sha256=folder.stated_sha256(case.id),
             areas=None if header is None else surfel_areas(header.spacing_mm),
@@ -161,53 +168,6 @@ def _prediction_failed(job: CaseJob, reason: str) -> CaseResult:
     text = f"run.json says that the prediction failed: {reason}"
     fix = "Predict the case again, or take it out of this part of the manifest."
     return failed_case(job, Finding(code="prediction-missing", severity="error", case=job.id, text=text, fix=fix))
-
-
-def _labelled(manifest: Manifest, part: Part) -> list[Case]:
-    cases = [case for case in manifest.part(part) if case.label is not None]
-    if not cases:
-        counts = {each: sum(case.label is not None for case in manifest.part(each)) for each in PARTS}
-        offered = ", ".join(f"{each} ({count})" for each, count in counts.items() if count) or "none"
-        message = (
-            f"manifest {manifest.name!r}: expected labelled cases in part {part}, found none. "
-            f"Parts with labelled cases: {offered}. Choose one with --part."
-        )
-        raise ConfigError(message)
-    return cases
-
-
-def _unlabelled(cases: Sequence[Case]) -> list[Finding]:
-    fix = "Nothing to do, unless a label was forgotten in the manifest."
-    text = "the case has no reference label and is not scored."
-    without = [case.id for case in cases if case.label is None]
-    return [Finding(code="reference-absent", severity="warning", case=each, text=text, fix=fix) for each in without]
-
-
-def _without_patient(cases: Sequence[Case]) -> list[Finding]:
-    count = sum(case.patient is None for case in cases)
-    if not count:
-        return []
-    text = f"{count} of {len(cases)} cases name no patient; each counts as a patient of its own in the intervals."
-    fix = "If patients have several cases, name the patients in the manifest: the intervals are too narrow without."
-    return [Finding(code="patients-unknown", severity="info", text=text, fix=fix)]
-
-
-def _of_other_runs(cases: Sequence[Case], folder: PredictionFolder) -> list[Finding]:
-    """Find label maps that the folder's run.json does not speak of, such as those of an earlier run's bundle."""
-    if folder.labels is None:
-        return []
-    text = "run.json does not speak of this label map: another run or program made it. It was scored as it is."
-    fix = "Predict the case again into this folder, or score what belongs together in a folder of its own."
-    others = [case.id for case in cases if case.id not in folder.cases and folder.path(case.id).is_file()]
-    return [Finding(code="prediction-unlisted", severity="warning", case=each, text=text, fix=fix) for each in others]
-
-
-def _label_path(root: Path, case: Case) -> Path:
-    path = resolve_label(root, case)
-    if path is None:
-        message = f"case {case.id}: expected a label."
-        raise ConfigError(message)
-    return path
 
 
 def _foreground(labels: Mapping[str, str]) -> dict[str, str]:

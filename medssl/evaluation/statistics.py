@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -95,6 +95,24 @@ def paired_difference(
     return mean_with_interval(differences, groups, seed=seed, draws=draws)
 
 
+def draw_groups(groups: Sequence[str], *, seed: int, draws: int = DRAWS) -> Iterator[NDArray[np.float64]]:
+    """Yield bootstrap draws of groups as weights (draws, cases), some hundred at once; none for too few groups.
+
+    For statistics of all cases together, such as the area under a curve, that are no mean of one value a case.
+
+    Args:
+        groups: The group, normally the patient, of each case.
+        seed: Seed of the draws.
+        draws: Number of draws in all.
+    """
+    position = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    if len(position) < MINIMUM_GROUPS:
+        return
+    columns = [position[group] for group in groups]
+    for times in _draw_times(len(position), seed=seed, draws=draws):
+        yield times[:, columns].astype(np.float64)
+
+
 def _by_group(defined: Sequence[tuple[float, str]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the sum and the number of values of each group, in order of appearance."""
     position = {group: index for index, group in enumerate(dict.fromkeys(group for _, group in defined))}
@@ -106,11 +124,12 @@ def _by_group(defined: Sequence[tuple[float, str]]) -> tuple[NDArray[np.float64]
 def _bootstrap_means(
     sums: NDArray[np.float64], sizes: NDArray[np.float64], *, seed: int, draws: int
 ) -> NDArray[np.float64]:
+    draws_of_groups = _draw_times(len(sizes), seed=seed, draws=draws)
+    return np.concatenate([(times @ sums) / (times @ sizes) for times in draws_of_groups])
+
+
+def _draw_times(count: int, *, seed: int, draws: int) -> Iterator[NDArray[np.int64]]:
+    """Yield how often each of `count` groups is drawn, (draws, groups); the same law as drawing them one by one."""
     generator = np.random.default_rng(seed)
-    count = len(sizes)
-    means = []
     for start in range(0, draws, _DRAWS_AT_ONCE):
-        # How often each group is drawn; the same law as drawing `count` groups one by one
-        times = generator.multinomial(count, np.full(count, 1 / count), size=min(_DRAWS_AT_ONCE, draws - start))
-        means.append((times @ sums) / (times @ sizes))
-    return np.concatenate(means)
+        yield generator.multinomial(count, np.full(count, 1 / count), size=min(_DRAWS_AT_ONCE, draws - start))

@@ -7,23 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medssl.core.errors import GeometryError
-
-Matrix = NDArray[np.float64]
-Shape3 = tuple[int, int, int]
+from medssl.data.grids import Grid, Matrix, Shape3
 
 _WHOLE_VOXEL = 1e-4
 """Largest distance, in voxels, at which two grids count as lying on the same voxels."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Grid:
-    """Voxel lattice: `shape` in voxels and the 4 x 4 `affine` from voxel index to mm."""
-
-    shape: Shape3
-    affine: Matrix
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,7 @@ class SliceUNet(TailOfModules, nn.Module):
 class OverSlices(nn.Sequential):
     """Run 2D modules on every slice of (B, C, X, Y, Z)."""
 
-    def forward(self, volume: Tensor) -> Tensor:  # type: ignore[override]  # the argument has a name of its own
+    def forward(self, volume: Tensor) -> Tensor:
         """Return (B, C', x, y, Z)."""
         slices = volume.movedim(-1, 1)
         found = super().forward(slices.flatten(0, 1))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from medssl.core.errors import ConfigError
+from medssl.data.images import IMAGE_SUFFIXES
 from medssl.data.manifest import Case, Manifest
-from medssl.reduction.items import IMAGE_SUFFIXES
 
 
 def manifest_of_images(folder: Path, *, modality: str) -> Manifest:

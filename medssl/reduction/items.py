@@ -13,6 +13,7 @@ import numpy.typing as npt
 from medssl.core.errors import ImageError
 from medssl.core.files import sha256_file
 from medssl.core.findings import Finding
+from medssl.data.images import is_image_file, read_image
 from medssl.data.manifest import Case, resolve_image
 from medssl.data.volumes import Volume, read_volume
 from medssl.reduction.hashing import Grey, dhash, thumbnails
@@ -21,7 +22,6 @@ Window = tuple[float, float] | Literal["auto", "slice", "range", "none"]
 Unit = Literal["slice", "volume"]
 Kind = Literal["HU", "8-bit", "other"]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 CT_WINDOW_HU = (-1000.0, 400.0)
 # Odd, so that the median of their distances is one of them
 VOLUME_SLICES = 31
@@ -89,13 +89,7 @@ def read_items(task: ItemTask) -> CaseItems:
         GeometryError: If its affine is unusable.
         ManifestError: If its path leaves the root.
     """
-    path = resolve_image(task.root, task.case)[0]
-    if path.name.lower().endswith(IMAGE_SUFFIXES):
-        slices, positions = _image(path), np.array([np.nan])
-    else:
-        volume = read_volume(path)
-        slices = axial_slices(volume)
-        positions = _positions_mm(volume, slices.shape)
+    path, slices, positions = _slices_of(task)
     kind = kind_of(slices)
     window = _window_for(task, kind)
     grey = to_grey(slices, window=window, padded=kind == "HU")
@@ -115,6 +109,28 @@ def read_items(task: ItemTask) -> CaseItems:
         sha256=sha256_file(path),
         findings=findings,
     )
+
+
+def read_grey(task: ItemTask) -> Grey:
+    """Read the axial slices of a case from inferior to superior, or its image, as 8-bit grey values (N, H, W).
+
+    Slice k is the one that an audit calls k.
+
+    Raises:
+        MedsslError: As `read_items`.
+    """
+    _, slices, _ = _slices_of(task)
+    kind = kind_of(slices)
+    return to_grey(slices, window=_window_for(task, kind), padded=kind == "HU")
+
+
+def _slices_of(task: ItemTask) -> tuple[Path, npt.NDArray[Any], npt.NDArray[np.float64]]:
+    path = resolve_image(task.root, task.case)[0]
+    if is_image_file(path):
+        return path, read_image(path)[None], np.array([np.nan])
+    volume = read_volume(path)
+    slices = axial_slices(volume)
+    return path, slices, _positions_mm(volume, slices.shape)
 
 
 def axial_slices(volume: Volume) -> npt.NDArray[Any]:
@@ -159,25 +175,6 @@ def kind_of(values: npt.NDArray[Any]) -> Kind:
         return "HU"
     whole = values.dtype.kind in "iub" or bool(np.all(values == np.rint(values)))
     return "8-bit" if whole and lowest >= 0 and highest <= 255 else "other"
-
-
-def _image(path: Path) -> npt.NDArray[Any]:
-    from PIL import Image  # volumes need no Pillow
-
-    try:
-        with Image.open(path) as image:
-            deep = image.mode.startswith(("I", "F"))
-            pixels = np.asarray(image if deep else image.convert("L"))
-    except FileNotFoundError as error:
-        text = f"{path.name}: expected an image file, found none."
-        raise ImageError(text, fix="Bring the file back, or correct its path.", code="file-missing") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        text = f"{path.name}: expected a sound image, found one that Pillow cannot read ({type(error).__name__})."
-        raise ImageError(text, fix="Copy or export the file again.", code="file-format") from error
-    if not np.isfinite(pixels).all():
-        text = f"{path.name}: expected finite pixels, found NaN or infinite ones."
-        raise ImageError(text, fix="Export the image again.", code="image-not-finite")
-    return pixels[None]
 
 
 def _positions_mm(volume: Volume, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:

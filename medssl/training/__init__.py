@@ -5,7 +5,8 @@ from medssl.training.ema import EmaTeacher
 from medssl.training.encoder_weights import EncoderWeights
 from medssl.training.health import Embedded, PretrainingHealth
 from medssl.training.initial_weights import InitialWeights
-from medssl.training.loaders import StreamSampler, TwoStreamLoader
+from medssl.training.lesion_score import LesionScore
+from medssl.training.loaders import LesionSampler, StreamSampler, TwoStreamLoader
 from medssl.training.log import TrainingLog
 from medssl.training.mixup import Mixup
 from medssl.training.optimization import Optimization, Step
@@ -24,6 +25,8 @@ __all__ = [
     "EncoderWeights",
     "InitialWeights",
     "LastWeights",
+    "LesionSampler",
+    "LesionScore",
     "MeanDiceOfCases",
     "Mixup",
     "NeighbourProbe",

@@ -173,14 +173,14 @@ class _GatherRows(torch.autograd.Function):
     """All rows forward, the summed gradient of the own ones backward."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:  # type: ignore[override]  # as torch documents it
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
         parts = [torch.empty_like(rows) for _ in range(process_count())]
         dist.all_gather(parts, rows.contiguous())
         ctx.count = len(rows)
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]  # as torch documents it
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
         return total[process_rank() * ctx.count :][: ctx.count]

@@ -23,6 +23,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "report": ("jinja2", "matplotlib"),
     "track": ("tensorboard",),
     "export": ("onnx", "onnxscript", "onnxruntime"),
+    "detection": ("picai_eval", "report_guided_annotation"),
     "demo": ("nilearn",),
 }
 _CHANNELS, _SIDE, _ROUNDS = 16, 32, 5

@@ -8,6 +8,7 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+from evaluation.small_detections import LEFT, Detections, usual, volume
 
 from medssl.cli.main import run
 
@@ -111,3 +112,31 @@ def test_help_needs_neither_torch_nor_numpy():
     code = f"import sys, medssl.cli.evaluate; print([name for name in {heavy} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
+
+
+def test_detections_are_scored_with_intervals_and_folds(tmp_path, capsys):
+    study = usual(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps(study.manifest.to_json()))
+    assert evaluate(tmp_path, "--task", "detection", "--workers", "1") == 0
+    shown = capsys.readouterr().out
+    assert "AUROC (cases): 1.000 [1.000, 1.000]" in shown
+    assert "2 of 3 lesions found" in shown
+    assert "fold 2: 2 cases, 1 positive" in shown
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (content["task"], content["summary"]["ap"]["value"]) == ("detection", pytest.approx(2 / 3))
+    assert (tmp_path / "out" / "metrics.csv").is_file()
+
+
+def test_what_is_not_defined_is_said_and_not_scored_as_zero(tmp_path, capsys):
+    study = Detections(tmp_path)
+    study.add("a", volume((LEFT, 1)), volume())
+    (tmp_path / "manifest.json").write_text(json.dumps(study.manifest.to_json()))
+    assert evaluate(tmp_path, "--task", "detection", "--workers", "1") == 0
+    shown = capsys.readouterr().out
+    assert "AUROC (cases): not defined" in shown
+    assert "Note: AUROC is not defined: all 1 scored cases are positive" in shown
+
+
+def test_an_unknown_task_is_refused(study, capsys):
+    assert evaluate(study, "--task", "detect") == 1
+    assert 'Did you mean "detection"?' in " ".join(capsys.readouterr().err.split())

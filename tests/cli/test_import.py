@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from data.small_exams import write_exam
 from faults.small_dataset import image, label, save
 
 from medssl.cli.main import run
@@ -62,3 +63,13 @@ def test_force_does_not_replace_the_table_itself(folder):
     table.write_text("id,image\na,imagesTr/a.nii.gz\n")
     assert run(["import", str(table), "--out", str(table), "--force"]) == 1
     assert table.read_text().startswith("id,image")
+
+
+def test_prostate_exams_are_imported_and_a_bad_one_is_listed(tmp_path, capsys):
+    write_exam(tmp_path / "src" / "good")
+    write_exam(tmp_path / "src" / "bad", adc_factor=1000)
+    out = tmp_path / "prepared" / "manifest.json"
+    code = run(["import", str(tmp_path / "src"), "--format", "bpmri", "--crop", "36,36,5", "--out", str(out)])
+    assert code == 3
+    assert "1,000 times too large" in capsys.readouterr().out
+    assert (out.parent / "exams" / "good" / "label.nii.gz").is_file()

@@ -22,7 +22,7 @@ def test_the_format_is_recognised(table):
 
 
 def test_an_unknown_format_lists_the_known_ones(table):
-    with pytest.raises(ConfigError, match=r'Did you mean "msd"\? Known: auto, csv, msd'):
+    with pytest.raises(ConfigError, match=r'Did you mean "msd"\? Known: auto, bpmri, csv, msd'):
         import_data(table, ImportOptions(root=table.parent), layout="mds")
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medssl.evaluation.statistics import Interval, mean_with_interval, paired_difference
+from medssl.evaluation.statistics import Interval, draw_groups, mean_with_interval, paired_difference
 
 
 def test_interval_agrees_with_a_plain_bootstrap_over_patients():
@@ -70,3 +70,12 @@ def test_paired_difference_sees_a_small_constant_gain():
 
 def test_paired_difference_needs_both_values():
     assert paired_difference([1.0, None, 3.0], [0.0, 1.0, None], list("abc")).n == 1
+
+
+def test_drawn_groups_keep_their_cases_together():
+    groups = ["a", "b", "a", "c", "b", "d"]
+    draws = np.concatenate(list(draw_groups(groups, seed=1, draws=700)))
+    assert draws.shape == (700, 6)
+    np.testing.assert_array_equal(draws[:, 0], draws[:, 2])
+    np.testing.assert_array_equal(draws[:, [0, 1, 3, 5]].sum(1), np.full(700, 4))
+    assert list(draw_groups(["a", "b", "a"], seed=1)) == []

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from medssl.core.errors import GeometryError
-from medssl.inference.geometry import Grid, Reindex, Resample, steps_back
+from medssl.data.grids import Grid
+from medssl.inference.geometry import Reindex, Resample, steps_back
 
 
 def _grid(shape, *diagonal, shift=(0, 0, 0)):

@@ -10,7 +10,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, CropForegroundd, Invertd, Orientationd, Spacingd, SpatialPadd
 from scipy.ndimage import map_coordinates
 
-from medssl.inference.geometry import Grid, Resample, steps_back
+from medssl.data.grids import Grid
+from medssl.inference.geometry import Resample, steps_back
 from medssl.inference.restore import Decision, label_dtype, restore_labels, restore_scores
 
 ARGMAX = Decision()

@@ -47,22 +47,31 @@ def main() -> None:
     parser.add_argument("--labelled", nargs="+", default=["2"])
     parser.add_argument("--budget", type=int, default=3000)
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--network", choices=["segresnet", "unet"], default="segresnet")
     options = parser.parse_args()
     for name, change in ARMS.items():
-        make_arm(options.out / "arms" / f"hippocampus_mri_{name}", change)
+        make_arm(options.out / "arms" / f"hippocampus_mri_{name}", change, network=options.network)
     splits = json.loads((options.data / options.dataset / "splits.json").read_text(encoding="utf-8"))
     draws = {count: splits["labelled_draws"][count][: options.draws] for count in options.labelled}
     content = plan(options.question, options.dataset, draws, options.budget)
+    if options.network == "unet":
+        content["name"] += ", the yardstick's UNet in every arm"
+        for arm in content["arms"]:
+            if arm.get("bundle") == SOURCE:
+                arm["bundle"] = "arms/hippocampus_mri_views"
     write_json(options.out / "plan.json", content)
 
 
-def make_arm(out: Path, change: Callable[[Content], None]) -> None:
+def make_arm(out: Path, change: Callable[[Content], None], *, network: str) -> None:
     """Copy the co-trained bundle and change its training, and its network in both configurations."""
     if out.exists():
         return
     copy_bundle(find_bundle(SOURCE), out)
     train, inference = (out / "configs" / f"{name}.json" for name in ("train", "inference"))
     content, deployed = _read(train), _read(inference)
+    if network == "unet":
+        target = "medssl.networks.split_unet.SplitUNet"
+        content["network_def"]["network"] = {"_target_": target, "_mode_": "callable"}
     change(content)
     channels = {key: deployed["network_def"][key] for key in ("in_channels", "out_channels")}
     deployed["network_def"] = content["network_def"] | channels
@@ -112,6 +121,10 @@ def cps(content: Content) -> None:
     content["train"]["step"] = _step("medssl.methods.baselines.CpsStep", network="@network", weight="@train#weight")
 
 
+def views(content: Content) -> None:
+    """The bundle as it is."""
+
+
 def two_views(content: Content) -> None:
     """Two views, between which weighting does nothing."""
     content["network_def"]["views"] = 2
@@ -138,7 +151,7 @@ def dropout_before_head(content: Content) -> None:
 
 ARMS = {
     each.__name__: each
-    for each in (supervised, mean_teacher, ua_mt, cps, two_views, six_views, view_net, dropout_before_head)
+    for each in (views, supervised, mean_teacher, ua_mt, cps, two_views, six_views, view_net, dropout_before_head)
 }
 
 
@@ -185,12 +198,14 @@ def ablation_arms() -> list[Content]:
         "four_passes": {"stochastic_passes": 4},
         "hard_labels": {f"{labels}#hard": True},
         "weight_1": {"cotraining_weight": 1.0},
-        "early_start": {"cotraining_start": 0.2},
     }
+    early = {"cotraining_start": 0.2, "cotraining_rise": 0.3}  # the longer it lasts, the fewer iterations it gets
     other = {"two_views": 6, "six_views": 18, "view_net": 9, "dropout_before_head": 9}
     return [
         _views("umct"),
         *(_views(name) | {"set": values} for name, values in changed.items()),
+        _views("early_start", patches=11) | {"set": early},
+        _views("early_start_weight_1", patches=11) | {"set": {**early, "cotraining_weight": 1.0}},
         *(_views(name, patches=patches, bundle=f"arms/hippocampus_mri_{name}") for name, patches in other.items()),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from monai.utils.enums import CommonKeys
@@ -188,7 +188,9 @@ class LocalContrastStep:
         masks = self.masks.to(views.images.device)
         if self.foreground is None:
             return masks, 1.0
-        small = torch.nn.functional.adaptive_avg_pool3d(views.images.mean(1, keepdim=True), self.map_size)
+        small = torch.nn.functional.adaptive_avg_pool3d(
+            views.images.mean(1, keepdim=True), cast("tuple[int, int, int]", self.map_size)
+        )
         bright = region_windows(small, self.regions).mean(-1) >= self.foreground  # (V, A)
         anchors = torch.cat([bright[pairs[:, 0]], bright[pairs[:, 1]]], dim=1)
         return masks._replace(positives=masks.positives & anchors[..., None]), anchors.float().mean()

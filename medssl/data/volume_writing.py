@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from medssl.core.errors import GeometryError
 from medssl.core.files import atomic_path
-from medssl.inference.geometry import Grid
+from medssl.data.grids import Grid
 
 # What says where voxels are, and nothing about a person: descrip, aux_file, db_name and intent_name stay behind.
 _PLACE_FIELDS = (

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from medssl.core.errors import GeometryError
-from medssl.inference import write
-from medssl.inference.geometry import Grid
-from medssl.inference.write import place_fields, write_volume
+from medssl.data import volume_writing
+from medssl.data.grids import Grid
+from medssl.data.volume_writing import place_fields, write_volume
 
 LABELS = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 
@@ -78,7 +78,7 @@ def test_voxels_that_read_back_differently_are_refused(source, tmp_path, monkeyp
     def save_damaged(image, path):
         nib.Nifti1Image(np.asarray(image.dataobj) + 1, None, image.header).to_filename(path)
 
-    monkeypatch.setattr(write.nib, "save", save_damaged)
+    monkeypatch.setattr(volume_writing.nib, "save", save_damaged)
     with pytest.raises(GeometryError, match="voxels just written"):
         write_volume(tmp_path / "out.nii.gz", LABELS, grid=_grid(source), place=place_fields(source))
     assert not (tmp_path / "out.nii.gz").exists()

@@ -1,0 +1,112 @@
+"""Find bi-parametric prostate exams below a folder by the names of their files."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medssl.core.findings import Finding
+from medssl.data.volumes import SUFFIXES
+
+SEQUENCES = ("t2w", "adc", "hbv")
+"""The sequences of an exam, in the order of the channels: T2-weighted, diffusion coefficient, high-b diffusion."""
+
+_ROLES = {
+    "t2w": r"t2w?|t2_?(?:tse|ax|tra)\w*",
+    "adc": r"adc(?:_?map)?",
+    "hbv": r"hbv|dwi|high_?b(?:_?value)?|b(?:8|9|1\d|2\d)00",
+    "label": r"cspca\w*|isup|lesions?|label|seg",
+    "gland": r"(?:whole_?)?(?:prostate_?)?gland\w*|prostate(?:_?mask)?",
+    "other": r"sag|cor",  # further planes of the same exam, which nothing here reads
+}
+_NAME = re.compile(
+    r"(?:(?P<exam>.+?)[_.\- ])??(?:" + "|".join(f"(?P<{role}>{names})" for role, names in _ROLES.items()) + r")",
+    re.IGNORECASE,
+)
+_PATIENT_AND_STUDY = re.compile(r"(\d+)_(\d+)")
+_LISTED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamFiles:
+    """The files of one exam.
+
+    Attributes:
+        id: Name of the exam's folder, or what stands before the sequence in the names of its files.
+        patient: Folder above, or the number before the study's, or None.
+        files: Files by role: "t2w", "adc", "hbv", "label", "gland"; more than one is a fault.
+    """
+
+    id: str
+    patient: str | None
+    files: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+
+    def one(self, role: str) -> Path | None:
+        """Return the file of a role, or None."""
+        found = self.files.get(role, ())
+        return found[0] if found else None
+
+
+def find_exams(source: Path) -> tuple[list[ExamFiles], list[Finding]]:
+    """Group the image files below a folder into exams, in the order of their ids.
+
+    Two layouts are known and may be mixed: a folder for each exam (`exam/t2w.mha`, `exam/adc.mha`, ...), also below a
+    folder for each patient; and PI-CAI's `<patient>_<study>_t2w.mha` in any folders, with labels of the same prefix
+    or named `<patient>_<study>.nii.gz`.
+
+    Args:
+        source: Folder, searched through.
+
+    Returns:
+        The exams, and a finding about images that belong to none.
+    """
+    grouped: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    patients: dict[str, str | None] = {}
+    bare: list[Path] = []
+    for path in sorted(source.rglob("*")):
+        stem = _stem(path)
+        if stem is None or path.name.startswith("."):
+            continue
+        match = _NAME.fullmatch(stem)
+        if match is None:
+            bare.append(path)
+            continue
+        role = next(role for role in _ROLES if match[role] is not None)
+        exam, patient = _exam(source, path, match["exam"])
+        grouped[exam][role].append(path)
+        patients[exam] = patient
+    # A file named like an exam, and like no sequence, is its label: the way PI-CAI names its delineations
+    labels = [path for path in bare if _stem(path) in grouped]
+    for path in labels:
+        grouped[str(_stem(path))]["label"].append(path)
+    exams = [
+        ExamFiles(id=exam, patient=patients[exam], files={role: tuple(paths) for role, paths in roles.items()})
+        for exam, roles in sorted(grouped.items())
+        if roles.keys() & {*SEQUENCES}
+    ]
+    return exams, _passed_over([path for path in bare if path not in labels])
+
+
+def _stem(path: Path) -> str | None:
+    """Return the name without its suffix, or None for a folder or what is no image."""
+    suffix = next((suffix for suffix in (".nii.gz", *SUFFIXES) if path.name.lower().endswith(suffix)), None)
+    return None if suffix is None or path.is_dir() else path.name[: -len(suffix)]
+
+
+def _exam(source: Path, path: Path, prefix: str | None) -> tuple[str, str | None]:
+    if prefix is not None:
+        numbers = _PATIENT_AND_STUDY.fullmatch(prefix)
+        return prefix, None if numbers is None else numbers[1]
+    folders = path.parent.relative_to(source).parts or (source.name,)
+    return "__".join(folders), folders[0] if len(folders) > 1 else None
+
+
+def _passed_over(paths: list[Path]) -> list[Finding]:
+    if not paths:
+        return []
+    listed = ", ".join(path.name for path in paths[:_LISTED])
+    text = f"{len(paths)} images name no sequence of an exam and were passed over ({listed})."
+    fix = "Nothing, or name them as t2w, adc, hbv, lesion or gland, with the exam in front or as their folder."
+    return [Finding(code="file-other", severity="info", text=text, fix=fix)]

@@ -1,0 +1,88 @@
+"""Import bi-parametric prostate MRI: exams of three sequences, each brought on one grid and written as new images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medssl.core.errors import ConfigError
+from medssl.core.findings import Finding, finding_from, has_errors
+from medssl.data.exam_files import SEQUENCES, ExamFiles, find_exams
+from medssl.data.exam_import import ExamJob, ExamResult, import_exam
+from medssl.data.import_cases import CaseEntry, Imported, ImportOptions, build_manifest, relative_path
+from medssl.data.workers import default_workers, map_isolated
+
+EXAMS_FOLDER = "exams"
+"""Where the new images lie below the data root."""
+
+_LABELS = {"0": "background", "1": "significant cancer"}
+_MODALITY = "bpMRI: T2W, ADC, high-b DWI"
+
+
+def import_bpmri(source: Path, options: ImportOptions) -> Imported:
+    """Bring the exams below a folder on one grid each and make a manifest of the results.
+
+    Exams with a label are `training`, with class 1 if a significant lesion lies within the crop and 0 if not, and the
+    others `unlabeled`. An exam that cannot be used becomes findings and the others go on; what an earlier import wrote
+    from the same files is kept.
+
+    Args:
+        source: Folder with exams, see `find_exams`.
+        options: What the user says; images are written below `options.root`.
+
+    Raises:
+        ConfigError: If no exam could be imported.
+    """
+    exams, findings = find_exams(source)
+    _require_exams(source, exams, options.root)
+    # The ids name folders; what a manifest refuses as an id must not be written either
+    jobs = [ExamJob(exam=exam, folder=options.root / EXAMS_FOLDER / exam.id, options=options.exams) for exam in exams]
+    workers = default_workers(path for exam in exams for paths in exam.files.values() for path in paths)
+    outcomes = map_isolated(import_exam, jobs, workers=workers)
+    results = [
+        ExamResult(findings=(finding_from(outcome, case=exam.id),)) if isinstance(outcome, Exception) else outcome
+        for exam, outcome in zip(exams, outcomes, strict=True)
+    ]
+    findings += [finding for result in results for finding in result.findings]
+    if options.exams.label_values == "isup":
+        findings += _grade_one_only(results)
+    parts: dict[str, list[CaseEntry]] = {"training": [], "unlabeled": []}
+    for job, result in zip(jobs, results, strict=True):
+        if not has_errors(result.findings):
+            parts["unlabeled" if result.significant is None else "training"].append(_entry(job, result, options.root))
+    described = {"name": source.resolve().name, "modality": _MODALITY, "labels": _LABELS}
+    return build_manifest(parts, options=options, described=described, findings=findings)
+
+
+def _require_exams(source: Path, exams: Sequence[ExamFiles], root: Path) -> None:
+    if not exams:
+        message = (
+            f"{source}: expected exams of t2w, adc and hbv files, in a folder each or as <exam>_t2w.mha, found none. "
+            "Rename the files, or import with another --format."
+        )
+        raise ConfigError(message)
+    target = (root / EXAMS_FOLDER).resolve()
+    if target == source.resolve() or target in source.resolve().parents:
+        message = f"{source}: expected exams elsewhere than {target}, where the new images go. Choose another --out."
+        raise ConfigError(message)
+
+
+def _entry(job: ExamJob, result: ExamResult, root: Path) -> CaseEntry:
+    images = [relative_path(job.folder / f"{sequence}.nii.gz", root) for sequence in SEQUENCES]
+    entry: dict[str, Any] = {"id": job.exam.id, "image": images}
+    if job.exam.patient is not None:
+        entry["patient"] = job.exam.patient
+    if result.significant is not None:
+        entry |= {"label": relative_path(job.folder / "label.nii.gz", root), "class": int(result.significant)}
+    return entry
+
+
+def _grade_one_only(results: Sequence[ExamResult]) -> list[Finding]:
+    """Find labels that may be binary although they are read as grades: a 1 somewhere and nothing above it anywhere."""
+    values = {value for result in results for value in result.label_values or ()}
+    if 1 not in values or max(values) > 1:
+        return []
+    text = "no label has a value above 1. Read as ISUP grades, 1 is not significant, so every exam counts as negative."
+    fix = "If 1 means significant cancer in these labels, import with --label-values binary."
+    return [Finding(code="label-grades", severity="warning", text=text, fix=fix)]

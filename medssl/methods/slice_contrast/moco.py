@@ -1,0 +1,93 @@
+"""MoCo v2: a crop finds the key of another crop of its slice among the keys of earlier slices."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from monai.utils.enums import CommonKeys
+from torch import Tensor
+
+from medssl.core.errors import ConfigError
+from medssl.losses.info_nce import info_nce
+from medssl.methods.slice_contrast.queue import EmbeddingQueue
+from medssl.networks.projected_net import ProjectedNet
+from medssl.training.distributed import gather_rows
+from medssl.training.ema import EmaTeacher
+from medssl.training.health import Embedded
+from medssl.training.optimization import Optimization
+
+
+class MocoStep:
+    """Pre-train a `ProjectedNet` against keys from its running mean.
+
+    Args:
+        network: The `ProjectedNet`, wrapped for several processes or not.
+        optimization: The run's `Optimization`.
+        keys: Its running mean, which makes the keys.
+        queue: Keys of earlier batches, the negatives.
+        temperature: Divides the cosines.
+
+    Raises:
+        ConfigError: If the running mean is of another network.
+
+    Note:
+        Source: He et al., CVPR 2020; Chen et al. 2020 (v2: head of two layers, temperature 0.2). The key network is in
+        evaluation mode, so no statistics of a batch tell which key belongs to it; the published one shuffles samples
+        between GPUs for that. Its mean is a plain one until the decay is reached, and the queue starts empty instead
+        of random.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: ProjectedNet,
+        optimization: Optimization,
+        keys: EmaTeacher,
+        queue: EmbeddingQueue,
+        temperature: float = 0.2,
+    ) -> None:
+        if not isinstance(keys.network, ProjectedNet):
+            message = f"MocoStep: expected keys of a ProjectedNet, got {type(keys.network).__name__}. Change keys."
+            raise ConfigError(message)
+        self.network = network
+        self.optimization = optimization
+        self.keys = keys
+        self.queue = queue
+        self.temperature = temperature
+
+    def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Run one iteration of MONAI's `SupervisedTrainer` on the first two `views` of a batch."""
+        first, second = (view.to(engine.state.device, non_blocking=engine.non_blocking) for view in batch["views"][:2])
+        if self.optimization.at_boundary:
+            self.keys.update()
+        self.network.train()
+        with self.optimization.autocast():
+            queries = self.network([first]).embeddings[0]
+            with torch.no_grad():
+                keys = self.keys.network([second]).embeddings[0]
+        negatives = self.queue.rows().to(queries.device)
+        loss = info_nce(queries, keys, negatives, temperature=self.temperature)
+        self.queue.add([gather_rows(keys.detach())])
+        pair = [queries.detach(), keys]
+        output = {
+            CommonKeys.LOSS: loss.detach(),
+            "embedded": Embedded(torch.cat(pair), torch.arange(len(first)).repeat(2).to(first.device), self._collapse),
+            "log": {"found": _found(queries.detach(), keys, negatives)},
+        }
+        engine.state.output = output
+        self.optimization.update(engine, loss, case_ids=batch.get("case_id", ()))
+        return output
+
+    @property
+    def _collapse(self) -> float:
+        return math.log(1 + len(self.queue))
+
+
+def _found(queries: Tensor, keys: Tensor, negatives: Tensor) -> Tensor:
+    """Return the share of queries whose own key is nearer than any negative."""
+    if not len(negatives):
+        return queries.new_ones(())
+    nearest = (queries @ negatives.T).amax(1)
+    return ((queries * keys).sum(1) > nearest).float().mean()

@@ -1,0 +1,76 @@
+"""Exams are found by the names of their files, in folders of their own and as PI-CAI names them."""
+
+import pytest
+
+from medssl.data.exam_files import find_exams
+
+
+def _touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def _found(root):
+    exams, _ = find_exams(root)
+    return {exam.id: {role: [path.name for path in paths] for role, paths in exam.files.items()} for exam in exams}
+
+
+def test_a_folder_for_each_exam(tmp_path):
+    _touch(
+        tmp_path, "b/t2w.mha", "b/adc.mha", "b/hbv.mha", "b/cspca_isup.nii.gz", "b/whole_gland_ai.nii.gz", "a/t2.nii"
+    )
+    assert list(_found(tmp_path)) == ["a", "b"]
+    assert _found(tmp_path)["b"] == {
+        "t2w": ["t2w.mha"],
+        "adc": ["adc.mha"],
+        "hbv": ["hbv.mha"],
+        "label": ["cspca_isup.nii.gz"],
+        "gland": ["whole_gland_ai.nii.gz"],
+    }
+
+
+def test_the_names_of_pi_cai_with_labels_in_a_folder_apart(tmp_path):
+    start = "images/10000/10000_1000000"
+    _touch(tmp_path, f"{start}_t2w.mha", f"{start}_adc.mha", f"{start}_hbv.mha", f"{start}_sag.mha", f"{start}_cor.mha")
+    _touch(tmp_path, "labels/10000_1000000.nii.gz", "labels/10001_1000001.nii.gz")
+    exams, findings = find_exams(tmp_path)
+    assert [(exam.id, exam.patient) for exam in exams] == [("10000_1000000", "10000")]
+    assert exams[0].one("label").name == "10000_1000000.nii.gz"
+    assert [finding.code for finding in findings] == ["file-other"]  # the label of an exam that is not there
+
+
+def test_the_folder_above_is_the_patient(tmp_path):
+    _touch(tmp_path, "p1/first/t2w.mha", "p1/second/t2w.mha", "p2/first/t2w.mha")
+    exams, _ = find_exams(tmp_path)
+    assert [(exam.id, exam.patient) for exam in exams] == [
+        ("p1__first", "p1"),
+        ("p1__second", "p1"),
+        ("p2__first", "p2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("T2W", "t2w"),
+        ("x_t2_tse_tra", "t2w"),
+        ("ADC_map", "adc"),
+        ("x-DWI", "hbv"),
+        ("x_high_b", "hbv"),
+        ("b1400", "hbv"),
+        ("x_prostate", "gland"),
+        ("x_gland_mask", "gland"),
+        ("x_lesion", "label"),
+    ],
+)
+def test_usual_names_are_known(tmp_path, name, role):
+    _touch(tmp_path, f"x/{name}.nii.gz", "x/x_t2w.mha")
+    exam = "x"
+    assert f"{name}.nii.gz" in _found(tmp_path)[exam][role]
+
+
+def test_what_is_no_image_or_names_no_sequence_is_passed_over(tmp_path):
+    _touch(tmp_path, "a/t2w.mha", "a/notes.txt", "a/._t2w.mha", "a/localizer.nii.gz")
+    assert _found(tmp_path) == {"a": {"t2w": ["t2w.mha"]}}
+    assert "localizer" in find_exams(tmp_path)[1][0].text

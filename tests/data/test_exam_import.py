@@ -1,0 +1,164 @@
+"""One exam: its sequences meet on one grid, faults are one clear finding each, and nothing names a person."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from data.small_exams import lesion, positions, save, t2w_grid, write_exam
+
+from medssl.core.errors import GeometryError
+from medssl.data.exam_files import find_exams
+from medssl.data.exam_import import ExamJob, ExamOptions, import_exam, native_grid
+
+OPTIONS = {"crop": (36, 36, 5)}
+
+
+def _run(source, **options):
+    (exam,), _ = find_exams(source)
+    return import_exam(ExamJob(exam=exam, folder=source.parent / "out", options=ExamOptions(**OPTIONS | options)))
+
+
+def _codes(result):
+    return [(finding.code, finding.severity) for finding in result.findings]
+
+
+def _read(tmp_path, name):
+    return nib.load(tmp_path / "out" / f"{name}.nii.gz")
+
+
+def test_three_sequences_and_the_lesion_meet_on_one_grid(tmp_path):
+    result = _run(write_exam(tmp_path / "exam"))
+    assert (_codes(result), result.significant) == ([], True)
+    images = {name: _read(tmp_path, name) for name in ("t2w", "adc", "hbv", "label")}
+    assert {image.shape for image in images.values()} == {(36, 36, 5)}
+    label = images["label"].get_fdata() > 0
+    np.testing.assert_array_equal(label, lesion(positions((36, 36, 5), images["label"].affine)))
+    adc, hbv = images["adc"].get_fdata(), images["hbv"].get_fdata()
+    assert adc[label].mean() < adc[~label].mean() - 1
+    assert hbv[label].mean() > hbv[~label].mean() + 1
+
+
+def test_the_t2w_grid_can_be_found_again(tmp_path):
+    _run(write_exam(tmp_path / "exam"))
+    grid, (shape, affine) = native_grid(tmp_path / "out"), t2w_grid()
+    assert grid.shape == shape
+    np.testing.assert_allclose(grid.affine, affine, atol=1e-6)
+    assert native_grid(tmp_path) is None
+    (tmp_path / "out" / "exam.json").write_text("{}")
+    with pytest.raises(GeometryError, match="expected the grid of the exam's T2W"):
+        native_grid(tmp_path / "out")
+
+
+def test_no_name_of_a_person_reaches_the_results(tmp_path):
+    _run(write_exam(tmp_path / "exam"))
+    for path in (tmp_path / "out").iterdir():
+        content = nib.load(path).header.binaryblock if path.suffix == ".gz" else path.read_bytes()
+        assert b"DOE" not in content
+
+
+@pytest.mark.parametrize(("grade", "kind", "significant"), [(1, "isup", False), (2, "isup", True), (1, "binary", True)])
+def test_what_is_significant_depends_on_what_values_mean(tmp_path, grade, kind, significant):
+    assert _run(write_exam(tmp_path / "exam", grade=grade), label_values=kind).significant is significant
+
+
+def test_an_exam_without_a_label_is_unlabelled(tmp_path):
+    assert _run(write_exam(tmp_path / "exam", label=False)).significant is None
+    assert not (tmp_path / "out" / "label.nii.gz").exists()
+
+
+def test_a_missing_sequence_is_one_finding(tmp_path):
+    (write_exam(tmp_path / "exam") / "adc.mha").unlink()
+    (finding,) = _run(tmp_path / "exam").findings
+    assert (finding.code, finding.case) == ("sequence-missing", "exam")
+    assert "found no ADC beside" in finding.text
+
+
+def test_a_sequence_there_twice_is_one_finding(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    (folder / "T2.mha").write_bytes((folder / "t2w.mha").read_bytes())
+    assert _codes(_run(folder)) == [("sequence-twice", "error")]
+
+
+def test_sequences_that_do_not_overlap_are_one_finding_each(tmp_path):
+    result = _run(write_exam(tmp_path / "exam", shift=(0, 0, 200)))
+    assert _codes(result) == [("sequence-overlap", "error")] * 2
+
+
+@pytest.mark.parametrize("factor", [0.001, 0.1, 10, 1000])
+def test_adc_in_wrong_units_is_one_finding(tmp_path, factor):
+    assert _codes(_run(write_exam(tmp_path / "exam", adc_factor=factor))) == [("adc-units", "error")]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_coarse_t2w_is_one_finding(tmp_path):
+    assert _codes(_run(write_exam(tmp_path / "exam", spacing=(1.2, 1.2, 3.0)))) == [("t2w-spacing", "error")]
+
+
+def test_a_label_on_another_grid_is_one_finding(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    shape, affine = t2w_grid()
+    save(folder / "lesion.nii.gz", np.zeros(shape, np.uint8), affine @ nib.affines.from_matvec(np.eye(3), [3, 0, 0]))
+    assert _codes(_run(folder)) == [("label-affine", "error")]
+
+
+def test_an_unknown_grade_is_refused(tmp_path):
+    assert _codes(_run(write_exam(tmp_path / "exam", grade=6))) == [("label-value", "error")]
+    assert _codes(_run(tmp_path / "exam", label_values="binary")) == [("label-value", "error")]
+
+
+def test_two_faults_are_two_findings(tmp_path):
+    folder = write_exam(tmp_path / "exam", adc_factor=10, grade=9)
+    assert [code for code, _ in _codes(_run(folder))] == ["adc-units", "label-value"]
+
+
+def test_a_lesion_outside_the_crop_is_not_lost_in_silence(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    assert _codes(_run(folder, crop=(20, 20, 5))) == [("lesion-cropped", "warning")]
+    assert _codes(_run(folder, crop=(4, 4, 5))) == [("lesion-cropped", "error")]
+
+
+def test_a_gland_mask_moves_the_crop(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    shape, affine = t2w_grid()
+    gland = lesion(positions(shape, affine)).astype(np.uint8)
+    save(folder / "gland.nii.gz", gland, affine)
+    assert _codes(_run(folder, crop=(20, 20, 5))) == []
+    assert (_read(tmp_path, "label").get_fdata() > 0).sum() == gland.sum()
+    save(folder / "gland.nii.gz", np.zeros(shape, np.uint8), affine)
+    assert _codes(_run(folder)) == [("gland-unusable", "warning")]
+
+
+def test_a_second_import_keeps_what_is_unchanged(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    first = _run(folder, crop=(20, 20, 5))
+    written = (tmp_path / "out" / "t2w.nii.gz").stat().st_mtime_ns
+    assert _run(folder, crop=(20, 20, 5)) == first
+    assert (tmp_path / "out" / "t2w.nii.gz").stat().st_mtime_ns == written
+    write_exam(tmp_path / "exam", grade=4)
+    _run(folder, crop=(20, 20, 5))
+    assert (tmp_path / "out" / "t2w.nii.gz").stat().st_mtime_ns > written
+
+
+def test_an_exam_that_became_bad_is_no_longer_recorded(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    _run(folder)
+    write_exam(folder, adc_factor=10)
+    _run(folder)
+    assert native_grid(tmp_path / "out") is None
+
+
+def test_a_damaged_sequence_is_a_finding_beside_the_others(tmp_path):
+    folder = write_exam(tmp_path / "exam", adc_factor=10)
+    whole = (folder / "t2w.mha").read_bytes()
+    (folder / "t2w.mha").write_bytes(whole[: len(whole) // 2])
+    codes = [code for code, _ in _codes(_run(folder))]
+    assert codes == ["file-truncated", "adc-units"]
+
+
+def test_the_record_says_what_was_done(tmp_path):
+    _run(write_exam(tmp_path / "exam"), adc_scaling="fixed")
+    record = json.loads((tmp_path / "out" / "exam.json").read_text())
+    assert record["options"]["adc_scaling"] == "fixed"
+    assert set(record["medssl"]["inputs"]) == {"t2w", "adc", "hbv", "label"}
+    assert 0 <= _read(tmp_path, "adc").get_fdata().min() < _read(tmp_path, "adc").get_fdata().max() <= 1

@@ -1,0 +1,95 @@
+"""A folder of exams becomes a manifest of three-channel cases; a bad exam never ends the import."""
+
+import json
+
+import numpy as np
+import pytest
+from data.small_exams import write_exam
+
+from medssl.core.errors import ConfigError
+from medssl.data.checks import check_manifest
+from medssl.data.exam_import import ExamOptions
+from medssl.data.import_cases import ImportOptions
+from medssl.data.importers import exam_options, import_data
+
+
+def _options(root, **exams):
+    return ImportOptions(root=root, exams=ExamOptions(**{"crop": (36, 36, 5)} | exams))
+
+
+def test_exams_become_training_and_unlabelled_cases_of_three_channels(tmp_path):
+    write_exam(tmp_path / "src", names="10001_1_{}")
+    write_exam(tmp_path / "src", names="10002_2_{}", grade=0)
+    write_exam(tmp_path / "src", names="10003_3_{}", label=False)
+    imported = import_data(tmp_path / "src", _options(tmp_path), layout="bpmri")
+    manifest = imported.manifest
+    assert imported.findings == []
+    assert [(case.id, case.patient, case.class_) for case in manifest.training] == [
+        ("10001_1", "10001", 1),
+        ("10002_2", "10002", 0),
+    ]
+    assert [case.id for case in manifest.unlabeled] == ["10003_3"]
+    assert manifest.channels() == 3
+
+
+def test_a_bad_exam_does_not_end_the_import(tmp_path):
+    write_exam(tmp_path / "src" / "bad", adc_factor=10)
+    write_exam(tmp_path / "src" / "good")
+    (tmp_path / "src" / "worse").mkdir()
+    (tmp_path / "src" / "worse" / "t2w.mha").write_bytes(b"")
+    imported = import_data(tmp_path / "src", _options(tmp_path), layout="bpmri")
+    assert [case.id for case in imported.manifest.training] == ["good"]
+    assert [(finding.case, finding.code) for finding in imported.findings] == [
+        ("bad", "adc-units"),
+        ("worse", "sequence-missing"),
+    ]
+
+
+def test_the_manifest_passes_its_own_check(tmp_path):
+    write_exam(tmp_path / "src" / "a")
+    write_exam(tmp_path / "src" / "b", grade=0, seed=1)
+    manifest = import_data(tmp_path / "src", _options(tmp_path), layout="bpmri").manifest
+    assert [finding.code for finding in check_manifest(manifest, root=tmp_path) if finding.severity != "info"] == []
+
+
+def test_grades_of_one_only_are_asked_about(tmp_path):
+    write_exam(tmp_path / "src" / "a", grade=1)
+    imported = import_data(tmp_path / "src", _options(tmp_path), layout="bpmri")
+    assert [finding.code for finding in imported.findings] == ["label-grades"]
+    binary = _options(tmp_path, label_values="binary")
+    assert import_data(tmp_path / "src", binary, layout="bpmri").findings == []
+
+
+def test_where_there_is_no_exam_the_names_are_explained(tmp_path):
+    (tmp_path / "src").mkdir()
+    with pytest.raises(ConfigError, match="expected exams of t2w, adc and hbv"):
+        import_data(tmp_path / "src", _options(tmp_path), layout="bpmri")
+
+
+def test_results_do_not_go_among_the_sources(tmp_path):
+    write_exam(tmp_path / "exams" / "a")
+    with pytest.raises(ConfigError, match="Choose another --out"):
+        import_data(tmp_path / "exams", _options(tmp_path), layout="bpmri")
+
+
+def test_options_are_read_as_the_user_writes_them():
+    options = exam_options(crop="128, 128,24", adc_scaling="fixed", label_values="binary")
+    assert (options.crop, options.adc_scaling, options.label_values) == ((128, 128, 24), "fixed", "binary")
+    for wrong in ({"crop": "128,128"}, {"crop": "a,b,c"}, {"adc_scaling": "fix"}, {"label_values": "gleason"}):
+        with pytest.raises(ConfigError, match="expected"):
+            exam_options(**{"crop": None, "adc_scaling": "zscore", "label_values": "isup"} | wrong)
+
+
+@pytest.mark.shared
+def test_real_exams_keep_their_voxels_and_their_lesion(shared_data, tmp_path):
+    imported = import_data(shared_data / "bpmri", ImportOptions(root=tmp_path), layout="bpmri")
+    assert [(case.id, case.class_) for case in imported.manifest.training] == [
+        ("ProstateX-0000", 1),
+        ("ProstateX-0001", 0),
+    ]
+    import nibabel as nib
+
+    label = nib.load(tmp_path / imported.manifest.training[0].label)
+    assert label.shape == (256, 256, 20)
+    assert np.count_nonzero(label.get_fdata()) == 414
+    assert json.loads((tmp_path / "exams/ProstateX-0000/exam.json").read_text())["label_values"] == [0, 3]
