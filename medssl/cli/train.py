@@ -14,12 +14,15 @@ def train(
     manifest: Annotated[Path, typer.Option(help="Manifest of the data set.")],
     out: Annotated[Path, typer.Option(help="Run folder; becomes a bundle with the trained weights.")],
     data_root: Annotated[Path | None, typer.Option(help="Folder the manifest's paths start from.")] = None,
+    config: Annotated[
+        list[str] | None, typer.Option(help="Configuration to merge, in this order; default: train. May be repeated.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a configuration id: id=value. May be repeated.")
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Run code that bundles do not need.")] = False,
 ) -> int:
-    """Train BUNDLE on the labelled cases of a manifest.
+    """Train BUNDLE on the labelled cases of a manifest, from its pre-trained encoder if it has one.
 
     The run folder holds everything to continue: the same command resumes where the run stopped. On several GPUs:
     torchrun --standalone --nproc_per_node=gpu --no-python medssl train BUNDLE ...
@@ -41,6 +44,7 @@ def train(
         manifest=manifest,
         out=out,
         data_root=data_root,
+        config_files=tuple(config or ["train"]),
         overrides=parse_overrides(set_ or []),
         trust=trust,
     )

@@ -96,6 +96,31 @@ def labelled_cases(*, manifest: str, data_root: str | None = None, parts: Sequen
     return [_as_dict(root, case) for part, case in content.cases() if part in set(parts) and case.label is not None]
 
 
+def pseudo_labelled_cases(*, manifest: str, data_root: str | None = None, predictions: str) -> list[CaseDict]:
+    """List the unlabelled cases with the label maps that `medssl infer` made of them, for self-training.
+
+    Args:
+        manifest: Manifest file.
+        data_root: Folder the manifest's paths start from; the manifest's own folder by default.
+        predictions: Folder with `<case id>.nii.gz`.
+
+    Raises:
+        ConfigError: If a case has no prediction.
+    """
+    found = [
+        {**case, "label": str(Path(predictions) / f"{case['case_id']}.nii.gz")}
+        for case in unlabeled_cases(manifest=manifest, data_root=data_root)
+    ]
+    missing = [case["case_id"] for case in found if not Path(case["label"]).is_file()]
+    if missing:
+        message = (
+            f"{predictions}: expected a label map of every unlabelled case, found none of {', '.join(missing[:5])}. "
+            "Make them: medssl infer BUNDLE MANIFEST --part unlabeled --out PREDICTIONS"
+        )
+        raise ConfigError(message)
+    return found
+
+
 def _open(manifest: str, data_root: str | None) -> tuple[Manifest, Path]:
     path = Path(manifest)
     return load_manifest(path), path.parent if data_root is None else Path(data_root)

@@ -8,7 +8,9 @@ from medssl.training.initial_weights import InitialWeights
 from medssl.training.lesion_score import LesionScore
 from medssl.training.loaders import LesionSampler, StreamSampler, TwoStreamLoader
 from medssl.training.log import TrainingLog
+from medssl.training.mixup import Mixup
 from medssl.training.optimization import Optimization, Step
+from medssl.training.probe import NeighbourProbe
 from medssl.training.resume import ResumeHandler
 from medssl.training.schedules import Ramp, Schedule
 from medssl.training.selection import BestRecord, BestWeights, LastWeights
@@ -26,6 +28,8 @@ __all__ = [
     "LesionSampler",
     "LesionScore",
     "MeanDiceOfCases",
+    "Mixup",
+    "NeighbourProbe",
     "Optimization",
     "PretrainingHealth",
     "Ramp",

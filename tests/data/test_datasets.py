@@ -10,7 +10,16 @@ import torch
 from monai.transforms import Compose, LoadImaged, RandGaussianNoised
 
 from medssl.core.errors import ConfigError, ImageError
-from medssl.data.datasets import SampleKey, SeededCacheDataset, training_cases, unlabeled_cases, validation_cases
+from medssl.data.datasets import (
+    SampleKey,
+    SeededCacheDataset,
+    image_cases,
+    labelled_cases,
+    pseudo_labelled_cases,
+    training_cases,
+    unlabeled_cases,
+    validation_cases,
+)
 from medssl.data.manifest import Case, Manifest, save_manifest
 
 
@@ -102,3 +111,18 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path, cache_rate: flo
     with pytest.raises(ImageError, match=r"case case7.*pipe") as error:
         SeededCacheDataset(data, Compose([LoadImaged("image")]), num_workers=0, cache_rate=cache_rate)[SampleKey(0, 0)]
     assert error.value.code == "file-kind"
+
+
+def test_images_and_labelled_cases_are_listed_by_part(manifest: str) -> None:
+    images = image_cases(manifest=manifest, parts=["unlabeled", "training"])
+    assert sorted(_ids(images)) == ["a", "b", "c", "u"]
+    assert all("label" not in case for case in images)
+    assert _ids(labelled_cases(manifest=manifest, parts=["validation"])) == ["v"]
+
+
+def test_predictions_become_labels_of_unlabelled_cases(manifest: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="found none of u"):
+        pseudo_labelled_cases(manifest=manifest, predictions=str(tmp_path))
+    (tmp_path / "u.nii.gz").touch()
+    (case,) = pseudo_labelled_cases(manifest=manifest, predictions=str(tmp_path))
+    assert case["label"] == str(tmp_path / "u.nii.gz")

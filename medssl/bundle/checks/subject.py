@@ -114,7 +114,8 @@ class Subject:
                 yield workflow_type, config
 
     def _runs(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        pretraining = tuple(("train", (name,)) for name in self.configs if name.startswith("pretrain"))
+        stages = [name for name in self.configs if name.startswith("pretrain")]
+        pretraining = tuple(("train", files) for name in stages for files in ((name,), (name, f"multi_gpu_{name}")))
         for workflow_type, files in _RUNS + pretraining:
             if all(name in self.configs for name in files):
                 yield workflow_type, files
