@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from monai.data import CacheDataset
 from medssl.core.errors import ConfigError, ImageError, MedsslError
 from medssl.core.seeding import derive_seed
 from medssl.data.manifest import PARTS, Case, Manifest, load_manifest, resolve_image, resolve_label
-from medssl.data.volumes import read_header
+from medssl.data.volumes import read_header, read_volume
 
 CaseDict = dict[str, Any]
 
@@ -119,6 +119,27 @@ def pseudo_labelled_cases(*, manifest: str, data_root: str | None = None, predic
         )
         raise ConfigError(message)
     return found
+
+
+def cases_with_lesion(data: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Tell for each case whether its label map has any voxel above 0; each label is read once, one at a time.
+
+    Args:
+        data: Cases as `training_cases` lists them.
+
+    Raises:
+        ImageError: If a label cannot be read.
+    """
+    return [_has_lesion(case) for case in data]
+
+
+def _has_lesion(case: Mapping[str, Any]) -> bool:
+    try:
+        return bool((read_volume(Path(case["label"])).voxels > 0).any())
+    except MedsslError as error:
+        text = f"case {case.get('case_id', '?')}: expected a readable label, found: {error.text}"
+        fix = "Run medssl check on the manifest; repair the case or take it out."
+        raise ImageError(text, fix=fix, code=error.code) from error
 
 
 def _open(manifest: str, data_root: str | None) -> tuple[Manifest, Path]:

@@ -14,6 +14,8 @@ from medssl.core.provenance import provenance
 from medssl.reports.cases import draw_cases
 from medssl.reports.curves import summarise_training
 from medssl.reports.dataset import summarise_dataset
+from medssl.reports.detection import is_detection, summarise_detection
+from medssl.reports.detection_cases import draw_detections
 from medssl.reports.figures import PREDICTION, REFERENCE
 from medssl.reports.pages import render
 from medssl.reports.scores import summarise_scores
@@ -108,12 +110,24 @@ def _collect(content: Sources, choice: _Choice) -> tuple[dict[str, Any], list[Fi
     try:
         datasets = [summarise_dataset(source) for source in content.manifests]
         pictures, picture_findings = draw_cases(content, **vars(choice))
-        findings = [finding for dataset in datasets for finding in dataset.findings] + picture_findings
+        detected, detection_findings = draw_detections(content, worst=choice.worst)
+        findings = [finding for dataset in datasets for finding in dataset.findings]
+        findings += picture_findings + detection_findings
         rows = _finding_rows(content, findings)
         page = {
             "datasets": datasets,
             "trainings": [summarise_training(run) for run in content.runs],
-            "scores": [summarise_scores(each.content, source=each.title) for each in content.evaluations],
+            "scores": [
+                summarise_scores(each.content, source=each.title)
+                for each in content.evaluations
+                if not is_detection(each.content)
+            ],
+            "detections": [
+                summarise_detection(each.content, source=each.title)
+                for each in content.evaluations
+                if is_detection(each.content)
+            ],
+            "detected": detected,
             "uncertainties": _uncertainties(content),
             "pictures": pictures,
             "times": [summarise_times(run.content, source=run.name) for run in content.inferences],
@@ -138,7 +152,11 @@ def _collect(content: Sources, choice: _Choice) -> tuple[dict[str, Any], list[Fi
 def _uncertainties(content: Sources) -> list[UncertaintySummary]:
     found = []
     for run in content.inferences:
-        own = [each.content for each in content.evaluations if each.run_sha256 == run.sha256]
+        own = [
+            each.content
+            for each in content.evaluations
+            if each.run_sha256 == run.sha256 and not is_detection(each.content)
+        ]
         found.append(summarise_uncertainty(run.content, own, source=run.name))
     return [each for each in found if each is not None]
 
