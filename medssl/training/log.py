@@ -145,6 +145,12 @@ class TrainingLog:
         state = self.evaluator.state  # type: ignore[union-attr]  # the caller checked
         name = state.key_metric_name
         mean = float(state.metrics[name])
+        if "dice" not in name:  # of images, without a value for each class
+            short = str(name).removeprefix("val_")
+            self._write(kind="validation", epoch=engine.state.epoch, **{short: round(mean, 6)})
+            self._scalars(engine.state.iteration, **{f"validation_{short}": mean})
+            _logger.info("epoch %d  validation %s %.4f", engine.state.epoch, short, mean)
+            return
         per_class = _class_means(state.metric_details.get(name))
         dice = dict(zip(self.class_names, per_class, strict=False))
         self._write(kind="validation", epoch=engine.state.epoch, mean_dice=round(mean, 6), dice=dice)

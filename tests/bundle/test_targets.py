@@ -59,6 +59,6 @@ def test_parts_of_co_training_are_on_the_list(target: str) -> None:
     assert find_target(target) is not None
 
 
-@pytest.mark.parametrize("target", ["medssl.networks.multi_view_net.math", "medssl.networks.split.nn.Linear"])
+@pytest.mark.parametrize("target", ["medssl.networks.fusion.math", "medssl.networks.split.nn.Linear"])
 def test_what_a_module_of_ours_imports_is_not_reached_through_it(target: str) -> None:
     assert target_refusal(target)
