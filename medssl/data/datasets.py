@@ -11,7 +11,9 @@ from monai.data import CacheDataset
 
 from medssl.core.errors import ConfigError, ImageError, MedsslError
 from medssl.core.seeding import derive_seed
+from medssl.data.images import is_image_file
 from medssl.data.manifest import PARTS, Case, Manifest, load_manifest, resolve_image, resolve_label
+from medssl.data.volume_checks import size_of_regular_file
 from medssl.data.volumes import read_header, read_volume
 
 CaseDict = dict[str, Any]
@@ -214,7 +216,10 @@ def _require_volumes(entry: CaseDict) -> None:
     for key in ("image", "label"):
         value = entry.get(key, ())
         for path in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
-            read_header(Path(path))
+            if is_image_file(path):
+                size_of_regular_file(Path(path))
+            else:
+                read_header(Path(path))
 
 
 @contextmanager

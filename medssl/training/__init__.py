@@ -5,6 +5,7 @@ from medssl.training.ema import EmaTeacher
 from medssl.training.encoder_weights import EncoderWeights
 from medssl.training.health import Embedded, PretrainingHealth
 from medssl.training.initial_weights import InitialWeights
+from medssl.training.lars import Lars
 from medssl.training.lesion_score import LesionScore
 from medssl.training.loaders import LesionSampler, StreamSampler, TwoStreamLoader
 from medssl.training.log import TrainingLog
@@ -24,6 +25,7 @@ __all__ = [
     "Embedded",
     "EncoderWeights",
     "InitialWeights",
+    "Lars",
     "LastWeights",
     "LesionSampler",
     "LesionScore",
