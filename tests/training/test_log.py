@@ -85,4 +85,4 @@ def test_a_validation_by_another_metric_is_logged_under_its_name(tmp_path: Path)
     )
     run.trainer.run()
     found = [line for line in _lines(tmp_path / "log.jsonl") if line["kind"] == "validation"]
-    assert found == [{"kind": "validation", "epoch": 1, "auc": 0.75}]
+    assert found == [{"kind": "validation", "epoch": 1, "metric": "auc", "value": 0.75}]
