@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock
 from torch import Tensor, cat, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
@@ -63,6 +65,8 @@ class CSwinUNet(TailOfModules, nn.Module):
             tail; "head" drops them before the final 1 x 1 x 1 convolution, which alone is the tail.
         drop_path_rate: Largest probability that a sample skips a branch of a block, growing from 0 with depth. In
             training mode the encoder is then random too.
+        foreground_prior: Share of voxels that are not background, 0 to 1; the output layer starts from it. Without it a
+            network for rare lesions spends its first thousand steps on calling everything background.
         deep_supervision: Return logits of the two next levels too, in training mode only.
         checkpoint_blocks: Compute the blocks of the encoder again in the backward pass instead of keeping their maps.
 
@@ -87,6 +91,7 @@ class CSwinUNet(TailOfModules, nn.Module):
         dropout_rate: float = 0.3,
         dropout_place: Literal["last_block", "head"] = "last_block",
         drop_path_rate: float = 0.0,
+        foreground_prior: float | None = None,
         deep_supervision: bool = False,
         checkpoint_blocks: bool = False,
     ) -> None:
@@ -107,9 +112,14 @@ class CSwinUNet(TailOfModules, nn.Module):
             for before, after, step in zip(shape.dims, shape.dims[1:], steps[stem_steps:], strict=False)
         )
         self._add_decoder(in_channels, widths, steps)
+        self.kernel_dimensions = 3
+        # The last level belongs to the tail, or is made of the image itself
+        self.decoder_depth = len(self.up) - 1
         dropped = widths[0] if dropout_place == "head" else 2 * widths[0]
         self.channel_dropout = ChannelDropout(dropped, rate=dropout_rate)
         self.head = nn.Conv3d(widths[0], out_channels, 1)
+        if foreground_prior is not None:
+            _start_from(self.head, foreground_prior)
         self.side_heads = nn.ModuleList(
             nn.Conv3d(width, out_channels, 1) for width in (widths[1:3] if deep_supervision else [])
         )
@@ -184,6 +194,22 @@ class CSwinUNet(TailOfModules, nn.Module):
             maps.append(block(joined) if level < last or self.dropout_place == "head" else joined)
         return maps
 
+    def decode_blocks(self, features: list[Tensor], blocks: int) -> Tensor:
+        """Return the features behind the first decoder blocks, the deepest first; 0 are the deepest features."""
+        deep = features[-1]
+        for level in range(blocks):
+            skip = features[-2 - level]
+            deep = self.blocks[level](cat((_cut(self.up[level](deep), skip), skip), dim=1))
+        return deep
+
+    def encoder_modules(self) -> list[nn.Module]:
+        """Return the modules that `encode` runs."""
+        return [self.stem, self.stages, self.norms, self.down]
+
+    def decoder_modules(self, blocks: int) -> list[nn.Module]:
+        """Return the modules that `decode_blocks` runs."""
+        return [*self.up[:blocks], *self.blocks[:blocks]]
+
     def tail_modules(self) -> list[nn.Module]:
         """Return the modules of the tail in the order they run."""
         if self.dropout_place == "head":
@@ -225,6 +251,16 @@ def _cut(finer: Tensor, skip: Tensor) -> Tensor:
     if finer.shape[2:] == skip.shape[2:]:
         return finer
     return finer[:, :, : skip.shape[2], : skip.shape[3], : skip.shape[4]]
+
+
+def _start_from(head: nn.Conv3d, prior: float) -> None:
+    """Let an output layer begin with the background's log-odds at a share of foreground (Lin et al., ICCV 2017)."""
+    if not 0 < prior < 1 or head.bias is None:
+        message = f"CSwinUNet: foreground_prior: expected a share between 0 and 1, got {prior}."
+        raise ConfigError(message)
+    nn.init.zeros_(head.bias)
+    with torch.no_grad():
+        head.bias[0] = math.log((1 - prior) / prior * (head.out_channels - 1))
 
 
 def _product(steps: Sequence[Step]) -> Step:

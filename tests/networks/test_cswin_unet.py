@@ -13,7 +13,7 @@ from medssl.core.errors import ConfigError
 from medssl.networks import CSwinUNet, SplitNetwork
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
 from medssl.networks.cswin_unet import SIZES, _cut
-from medssl.networks.split import check_tail_dropout, evaluation_mode
+from medssl.networks.split import check_tail_dropout, evaluation_mode, pretrained_tensors
 from medssl.networks.weights import transfer_weights
 
 # One image of each family that is no multiple of any stride
@@ -214,3 +214,33 @@ def test_options_that_do_not_fit_are_refused(options: dict, message: str) -> Non
 def test_an_image_that_is_too_small_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"\[8, 8, 8\] voxels is too small for strides \(16, 16, 16\)"):
         _network()(torch.randn(1, 1, 8, 8, 8))
+
+
+@pytest.mark.parametrize("family", ["lines", "slabs"])
+def test_decoder_blocks_are_those_of_the_whole_network(family):
+    torch.manual_seed(0)
+    network = CSwinUNet(in_channels=2, size="tiny", family=family, dropout_place="last_block").eval()
+    with torch.inference_mode():
+        features = network.encode(torch.randn(1, 2, 36, 32, 12))
+        maps = network._decode(features)
+        for blocks in range(network.decoder_depth + 1):
+            torch.testing.assert_close(network.decode_blocks(features, blocks), maps[blocks])
+
+
+def test_pretrained_parts_cover_all_but_the_last_level_and_the_head():
+    network = CSwinUNet(size="tiny")
+    names = set(pretrained_tensors(network, network.decoder_depth))
+    last = len(network.up) - 1
+    left = {name for name in network.state_dict() if name not in names}
+    assert {name.split(".")[0] for name in left} == {"skip", "up", "blocks", "head"}
+    assert all(name.split(".")[1] == str(last) for name in left if name.startswith(("up", "blocks")))
+
+
+def test_the_output_layer_can_start_from_a_prior():
+    torch.manual_seed(0)
+    network = CSwinUNet(size="tiny", family="slabs", out_channels=3, foreground_prior=0.01).eval()
+    with torch.inference_mode():
+        foreground = network(torch.randn(1, 1, 32, 32, 8)).softmax(1)[:, 1:].sum(1)
+    assert 0.003 < foreground.median() < 0.03
+    with pytest.raises(ConfigError, match="foreground_prior"):
+        CSwinUNet(size="tiny", foreground_prior=0.0)
