@@ -16,6 +16,7 @@ from medssl.bundle.resolve import load_config, resolved_json
 from medssl.core.cores import usable_cores
 from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import sha256_file, sha256_json
+from medssl.inference.lesions import candidate_rule
 from medssl.inference.predictor import BundleFacts, Predictor
 from medssl.inference.settings import output_rule, preprocessing_steps, tile_settings
 from medssl.inference.tiles import TileSettings
@@ -81,6 +82,7 @@ def load_predictor(
         # Masks are put into the network for a pass, which two lanes at once would mix up
         lanes=1 if uncertainty else _lanes(chosen, workers),
         maps=MAPS if uncertainty else (),
+        candidates=candidate_rule(config.content.get("lesion_candidates")),
     )
 
 

@@ -40,8 +40,10 @@ def infer(
 ) -> int:
     """Segment every INPUT with BUNDLE and write the label maps on the grid of the images.
 
-    A bundle that classifies 2D images writes <case id>_classes.json and predictions.csv instead. The same command
-    continues a run that was stopped: cases whose input, weights and output are unchanged are kept.
+    Bundles that detect lesions also write <id>_lesion_probability.nii.gz and <id>_detection_map.nii.gz, and for
+    imported prostate exams both on the grid of the T2W; one that classifies 2D images writes <case id>_classes.json and
+    predictions.csv instead. The same command continues a run that was stopped: cases whose input, weights and output
+    are unchanged are kept.
     """
     started = time.monotonic()
     from medssl.bundle.catalog import classifies, find_bundle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -13,7 +13,7 @@ from medssl.core import exit_codes
 
 if TYPE_CHECKING:
     from medssl.data.manifest import Manifest
-    from medssl.studies.plan import Run, StudyPlan
+    from medssl.studies.plan import Arm, Pretraining, Run, StudyPlan
     from medssl.studies.run import Hands
 
 
@@ -47,13 +47,14 @@ def study(
         hands = _hands(content, data_root or manifest.parent, plan.parent)
         results = run_study(content, dataset, out, hands, only=only or ())
     failed = [each for each in results if "error" in each]
-    _write(content, dataset, results, out)
+    command = f"medssl study {plan} --manifest {manifest}{f' --data-root {data_root}' if data_root else ''} --out {out}"
+    _write(content, dataset, results, out, command=command)
     for each in failed:
         typer.echo(f"failed: {each['arm']}, {each['labelled']} labelled, draw {each['draw']}: {each['error']}")
     return exit_codes.SOME_FAILED if failed else exit_codes.OK
 
 
-def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], out: Path) -> None:
+def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], out: Path, *, command: str) -> None:
     from medssl.core.files import write_json, write_text
     from medssl.core.provenance import provenance
     from medssl.studies.curve import draw_curve
@@ -61,11 +62,16 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
 
     rows = summarise(plan, results)
     block = provenance("study", plan=plan.sha256(), manifest={"name": manifest.name, "sha256": manifest.sha256()})
-    record: dict[str, Any] = {"medssl": block, "plan": plan.model_dump(mode="json"), "interval": INTERVAL}
+    record: dict[str, Any] = {
+        "medssl": block,
+        "command": command,
+        "plan": plan.to_json(),
+        "interval": INTERVAL,
+    }
     record |= {"rows": [row.to_json() for row in rows], "labels_saved": labels_saved(rows, plan.baseline)}
     write_json(out / "study.json", {**record, "runs": results})
     text = markdown(plan, rows)
-    write_text(out / "study.md", f"# {plan.name}\n\n{plan.about}\n\n{text}")
+    write_text(out / "study.md", f"# {plan.name}\n\n{plan.about}\n\n{text}\nMade by:\n\n    {command}\n")
     if rows:
         draw_curve(out / "curve.png", rows, title=plan.name)
     typer.echo(text)
@@ -77,14 +83,31 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
     from medssl.bundle.catalog import find_bundle
     from medssl.bundle.ensemble import assemble_ensemble, split_views
     from medssl.bundle.finetune import prepare_bundle, serves
+    from medssl.bundle.pretrain import pretrain as run_pretraining
     from medssl.bundle.run import train
     from medssl.data.manifest import load_manifest
     from medssl.studies.run import Hands
 
-    def execute(run: Run, manifest: Path, folder: Path) -> Mapping[str, Any]:
-        given = str(run.arm.bundle)
+    def bundle_of(arm: Arm) -> Path:
+        given = str(arm.bundle)
         inside = plan_folder / given
-        bundle = find_bundle(inside if (inside / "configs").is_dir() else given)
+        return find_bundle(inside if (inside / "configs").is_dir() else given)
+
+    def pretrain(arm: Arm, manifest: Path, folder: Path) -> None:
+        made = cast("Pretraining", arm.pretrain)
+        iterations, per_epoch = plan.length(made.iterations)
+        fixed = {"epochs": iterations // per_epoch, "iterations_per_epoch": per_epoch, "seed": made.seed}
+        run_pretraining(
+            bundle_of(arm),
+            manifest=manifest,
+            out=folder,
+            data_root=root,
+            stages=made.stages,
+            overrides={**made.set, **fixed},
+        )
+
+    def execute(run: Run, manifest: Path, folder: Path) -> Mapping[str, Any]:
+        bundle = bundle_of(run.arm)
         out = folder / "bundle"
         dataset = load_manifest(manifest)
         if not serves(bundle, dataset):
@@ -111,12 +134,12 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
             scores.append(_score(bundle, manifest, folder / "views" / view, part=plan.part, root=root))
         return scores
 
-    return Hands(execute=execute, fuse=fuse, part=part)
+    return Hands(execute=execute, fuse=fuse, part=part, pretrain=pretrain)
 
 
 def _overrides(run: Run, plan: StudyPlan) -> dict[str, Any]:
     """Return the settings that make every arm's run comparable: length, seed, last checkpoint, no look at cases."""
-    per_epoch = min(plan.iterations_per_epoch, run.iterations)
+    _, per_epoch = plan.length(run.iterations)
     epochs = run.iterations // per_epoch
     fixed = {"epochs": epochs, "iterations_per_epoch": per_epoch, "seed": run.seed}
     return {"select_best": False, "val_interval": epochs + 1, **run.arm.set, **fixed}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ from monai.data import CacheDataset
 from medssl.core.errors import ConfigError, ImageError, MedsslError
 from medssl.core.seeding import derive_seed
 from medssl.data.images import is_image_file
-from medssl.data.manifest import Case, Manifest, load_manifest, resolve_image, resolve_label
+from medssl.data.manifest import PARTS, Case, Manifest, load_manifest, resolve_image, resolve_label
 from medssl.data.volume_checks import size_of_regular_file
-from medssl.data.volumes import read_header
+from medssl.data.volumes import read_header, read_volume
 
 CaseDict = dict[str, Any]
 
@@ -80,6 +80,68 @@ def unlabeled_cases(*, manifest: str, data_root: str | None = None) -> list[Case
     """List the unlabelled cases; no label path is ever read, also where the manifest gives one."""
     content, root = _open(manifest, data_root)
     return [_as_dict(root, case.model_copy(update={"label": None})) for case in content.unlabeled]
+
+
+def image_cases(
+    *, manifest: str, data_root: str | None = None, parts: Sequence[str] = ("unlabeled", "training")
+) -> list[CaseDict]:
+    """List the cases of some parts as images alone; no label path is ever read, also where the manifest gives one."""
+    content, root = _open(manifest, data_root)
+    return [
+        _as_dict(root, case.model_copy(update={"label": None})) for part, case in content.cases() if part in set(parts)
+    ]
+
+
+def labelled_cases(*, manifest: str, data_root: str | None = None, parts: Sequence[str] = PARTS) -> list[CaseDict]:
+    """List the cases of some parts that have a label; empty if there are none."""
+    content, root = _open(manifest, data_root)
+    return [_as_dict(root, case) for part, case in content.cases() if part in set(parts) and case.label is not None]
+
+
+def pseudo_labelled_cases(*, manifest: str, data_root: str | None = None, predictions: str) -> list[CaseDict]:
+    """List the unlabelled cases with the label maps that `medssl infer` made of them, for self-training.
+
+    Args:
+        manifest: Manifest file.
+        data_root: Folder the manifest's paths start from; the manifest's own folder by default.
+        predictions: Folder with `<case id>.nii.gz`.
+
+    Raises:
+        ConfigError: If a case has no prediction.
+    """
+    found = [
+        {**case, "label": str(Path(predictions) / f"{case['case_id']}.nii.gz")}
+        for case in unlabeled_cases(manifest=manifest, data_root=data_root)
+    ]
+    missing = [case["case_id"] for case in found if not Path(case["label"]).is_file()]
+    if missing:
+        message = (
+            f"{predictions}: expected a label map of every unlabelled case, found none of {', '.join(missing[:5])}. "
+            "Make them: medssl infer BUNDLE MANIFEST --part unlabeled --out PREDICTIONS"
+        )
+        raise ConfigError(message)
+    return found
+
+
+def cases_with_lesion(data: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Tell for each case whether its label map has any voxel above 0; each label is read once, one at a time.
+
+    Args:
+        data: Cases as `training_cases` lists them.
+
+    Raises:
+        ImageError: If a label cannot be read.
+    """
+    return [_has_lesion(case) for case in data]
+
+
+def _has_lesion(case: Mapping[str, Any]) -> bool:
+    try:
+        return bool((read_volume(Path(case["label"])).voxels > 0).any())
+    except MedsslError as error:
+        text = f"case {case.get('case_id', '?')}: expected a readable label, found: {error.text}"
+        fix = "Run medssl check on the manifest; repair the case or take it out."
+        raise ImageError(text, fix=fix, code=error.code) from error
 
 
 def _open(manifest: str, data_root: str | None) -> tuple[Manifest, Path]:

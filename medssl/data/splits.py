@@ -7,7 +7,7 @@ on the other cases, and a smaller draw of one seed is always part of the larger 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from typing import Literal
 
@@ -120,6 +120,9 @@ def keep_labeled_cases(manifest: Manifest, *, ids: Sequence[str]) -> Manifest:
 def assign_folds(manifest: Manifest, *, folds: int, seed: int) -> Manifest:
     """Write a fold, 0 to K - 1, into each training case: whole patients, and as many cases in each fold as can be.
 
+    Where cases have classes, each class is spread evenly over the folds, the rarest first; a patient's cases count as
+    the rarest of their classes.
+
     Args:
         manifest: What to split.
         folds: Number of folds, at least 2.
@@ -135,12 +138,17 @@ def assign_folds(manifest: Manifest, *, folds: int, seed: int) -> Manifest:
             "Ask for fewer folds, or add patients."
         )
         raise ConfigError(message)
-    sizes = [0] * folds
+    counts = Counter(case.class_ for case in manifest.training)
+    kinds = {group: min((case.class_ for case in group), key=lambda kind: counts[kind]) for group in groups}
+    sizes, of_kind = [0] * folds, Counter[tuple[int, object]]()
     fold_of: dict[str, int] = {}
-    # The largest first, each into the emptiest fold; sorting is stable, so equal sizes stay in random order
-    for group in sorted(groups, key=len, reverse=True):
-        fold = sizes.index(min(sizes))
+    # The largest of the rarest first, each into the fold with fewest of its kind; sorting is stable, so what is equal
+    # stays in random order
+    for group in sorted(groups, key=lambda group: (counts[kinds[group]], -len(group))):
+        kind = kinds[group]
+        fold = min(range(folds), key=lambda number: (of_kind[number, kind], sizes[number]))
         sizes[fold] += len(group)
+        of_kind[fold, kind] += len(group)
         fold_of[group[0].group] = fold
     training = tuple(case.model_copy(update={"fold": fold_of[case.group]}) for case in manifest.training)
     return manifest.model_copy(update={"training": training})

@@ -126,7 +126,7 @@ def _jobs(
             group=group,
             fold=case.fold,
             reference=None if case.label is None else label_path(root, case),
-            prediction=folder.folder / f"{case.id}{DETECTION_SUFFIX}",
+            prediction=folder.path(case.id, suffix=DETECTION_SUFFIX),
             reference_values=frozenset(manifest.label_values()),
             minimum_overlap=minimum_overlap,
             stated_sha256=folder.stated_sha256(case.id, f"{case.id}{DETECTION_SUFFIX}"),

@@ -22,16 +22,18 @@ class PredictionFolder:
         labels: Value to name as run.json states it, or None without run.json.
         cases: The case entries of run.json by id; empty without run.json.
         bundle: The bundle block of run.json (name, version, hashes), or None.
+        places: Folder of each case where they lie in several, fold by fold.
     """
 
     folder: Path
     labels: dict[int, str] | None = None
     cases: dict[str, dict[str, Any]] = field(default_factory=dict)
     bundle: dict[str, Any] | None = None
+    places: dict[str, Path] = field(default_factory=dict)
 
-    def path(self, case_id: str) -> Path:
-        """Return where the label map of a case is expected."""
-        return self.folder / f"{case_id}.nii.gz"
+    def path(self, case_id: str, *, suffix: str = ".nii.gz") -> Path:
+        """Return where the label map of a case is expected, or another output by what follows the id."""
+        return self.places.get(case_id, self.folder) / f"{case_id}{suffix}"
 
     def failure(self, case_id: str) -> str | None:
         """Return why run.json says that this case failed, or None if it does not say so."""
@@ -47,7 +49,7 @@ class PredictionFolder:
 
 
 def open_predictions(folder: Path) -> PredictionFolder:
-    """Read a folder's run.json, if there is one.
+    """Read a folder's run.json, if there is one, or those of the folders fold_0, fold_1, ... in it.
 
     Raises:
         ConfigError: If the folder is missing or its run.json cannot be understood.
@@ -56,9 +58,29 @@ def open_predictions(folder: Path) -> PredictionFolder:
     if not folder.is_dir():
         message = f"{folder}: no such folder. Expected label maps named <case id>.nii.gz, as medssl infer writes them."
         raise ConfigError(message)
+    if (folder / "run.json").is_file():
+        return _read_run(folder)
+    parts = [_read_run(part) for part in sorted(folder.glob("fold_*")) if (part / "run.json").is_file()]
+    return _join(folder, parts) if parts else PredictionFolder(folder=folder)
+
+
+def _join(folder: Path, parts: list[PredictionFolder]) -> PredictionFolder:
+    """Join what the networks of a cross-validation predicted, each for the cases it never saw."""
+    ids = [case_id for part in parts for case_id in part.cases]
+    if len(set(ids)) != len(ids) or any(part.labels != parts[0].labels for part in parts):
+        message = f"{folder}: expected folds of different cases and the same labels, found others."
+        raise ConfigError(message, fix="Predict each case in one fold only, all by networks of one bundle.")
+    return PredictionFolder(
+        folder=folder,
+        labels=parts[0].labels,
+        cases={case_id: case for part in parts for case_id, case in part.cases.items()},
+        bundle={"name": folder.name, "folds": [part.bundle for part in parts]},
+        places={case_id: part.folder for part in parts for case_id in part.cases},
+    )
+
+
+def _read_run(folder: Path) -> PredictionFolder:
     path = folder / "run.json"
-    if not path.is_file():
-        return PredictionFolder(folder=folder)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return PredictionFolder(

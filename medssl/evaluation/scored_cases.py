@@ -68,7 +68,7 @@ def of_other_runs(cases: Sequence[Case], folder: PredictionFolder, *, suffix: st
         return []
     text = "run.json does not speak of this output: another run or program made it. It was scored as it is."
     fix = "Predict the case again into this folder, or score what belongs together in a folder of its own."
-    there = [case.id for case in cases if (folder.folder / f"{case.id}{suffix}").is_file()]
+    there = [case.id for case in cases if folder.path(case.id, suffix=suffix).is_file()]
     others = [each for each in there if each not in folder.cases]
     return [Finding(code="prediction-unlisted", severity="warning", case=each, text=text, fix=fix) for each in others]
 

@@ -16,14 +16,27 @@ from medssl.core.errors import MedsslError, ResourceError
 from medssl.core.files import sha256_file, sha256_json, sole_writer, sweep_leftovers
 from medssl.core.findings import finding_from
 from medssl.core.provenance import provenance, utc_now
+from medssl.data.exam_import import native_grid
 from medssl.data.volume_writing import write_volume
 from medssl.inference.cases import ImageCase, refuse_to_overwrite
+from medssl.inference.lesions import DETECTION_MAP, Maps, list_candidates, on_t2w
 from medssl.inference.memory import CaseMemory, free_memory, peak_memory, require_memory
 from medssl.inference.pipeline import Finished, Outcome, Stage, run_stages
 from medssl.inference.predictor import Predictor, Working
 from medssl.inference.record import RunRecord
 
 CaseRecord = dict[str, Any]
+
+# What the record of a finished case keeps of the run that made it
+_KEPT = (
+    "output",
+    "output_sha256",
+    "more_outputs",
+    "uncertainty",
+    "lesion_candidates",
+    "seconds",
+    "estimated_memory_bytes",
+)
 
 
 @dataclass(kw_only=True)
@@ -35,6 +48,7 @@ class _Job:
     probabilities: Any = None
     labels: Any = None
     maps: dict[str, Any] = field(default_factory=dict)
+    lesions: Maps = field(default_factory=dict)
 
     @property
     def held(self) -> Working:
@@ -149,7 +163,7 @@ class _CaseRunner:
             "estimated_memory_bytes": job.need.peak if job.need else None,
             "finding": None,
         }
-        job.maps = {}
+        job.maps, job.lesions = {}, {}
         job.working = job.labels = job.probabilities = None  # a failed case must not keep its volumes
         described["seconds"]["total"] = round(sum(outcome.seconds.values()), 4)
         if outcome.error is not None:
@@ -161,8 +175,7 @@ class _CaseRunner:
         job.input_sha256 = _input_hash(job.case)
         earlier = self._record.finished_case(job.case.id, job.input_sha256) if self._skip_finished else None
         if earlier is not None:
-            kept = ("output", "output_sha256", "more_outputs", "uncertainty", "seconds", "estimated_memory_bytes")
-            return Finished({"state": "skipped"} | {key: earlier[key] for key in kept if key in earlier})
+            return Finished({"state": "skipped"} | {key: earlier[key] for key in _KEPT if key in earlier})
         job.need = self._predictor.plan(job.case.paths, keep_probabilities=self._probabilities)
         require_memory(job.need)
         job.working = self._predictor.read(job.case.paths)
@@ -177,26 +190,43 @@ class _CaseRunner:
         if self._probabilities:
             job.probabilities = self._predictor.probabilities(job.held)
         job.maps = self._predictor.maps(job.held)
+        job.lesions = self._predictor.lesions(job.held)
         job.held.maps = None
         job.held.volume = torch.empty(0)  # scores are no longer needed while the files are written
         return job
 
     def _write(self, job: _Job) -> CaseRecord:
         name = f"{job.case.id}.nii.gz"
-        extras = {f"{job.case.id}_{map_name}.nii.gz": voxels for map_name, voxels in job.maps.items()}
+        named = job.maps | job.lesions
+        extras = {f"{job.case.id}_{map_name}.nii.gz": voxels for map_name, voxels in named.items()}
         if self._probabilities:
             extras[f"{job.case.id}_probabilities.nii.gz"] = job.probabilities
         for extra, voxels in extras.items():
             write_volume(self._out / extra, voxels, grid=job.held.native, place=job.held.place)
+        on_t2w_grid = self._write_on_t2w(job)
         write_volume(self._out / name, job.labels, grid=job.held.native, place=job.held.place)
         written: CaseRecord = {"state": "done", "output": name, "output_sha256": sha256_file(self._out / name)}
         if extras:
-            written["more_outputs"] = {extra: sha256_file(self._out / extra) for extra in extras}
+            more = [*extras, *on_t2w_grid]
+            written["more_outputs"] = {extra: sha256_file(self._out / extra) for extra in more}
+        if job.lesions:
+            written["lesion_candidates"] = list_candidates(job.lesions[DETECTION_MAP], job.held.native)
         if job.maps:
             written["uncertainty"] = case_uncertainty(job.labels, job.maps)
         job.working = job.labels = job.probabilities = None
-        job.maps = {}
+        job.maps, job.lesions = {}, {}
         return written
+
+    def _write_on_t2w(self, job: _Job) -> list[str]:
+        """Write the lesion maps on the grid of the T2W too, if the images were cut from an exam; return the names."""
+        native = native_grid(job.case.paths[0].parent) if job.lesions else None
+        if native is None:
+            return []
+        names = []
+        for map_name, voxels in on_t2w(job.lesions, job.held.native, native).items():
+            names.append(f"{job.case.id}_{map_name}.nii.gz")
+            write_volume(self._out / names[-1], voxels, grid=native, place=None)
+        return names
 
 
 def case_uncertainty(labels: Any, maps: Mapping[str, Any]) -> dict[str, float]:
@@ -214,7 +244,11 @@ def case_uncertainty(labels: Any, maps: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _held_bytes(job: _Job) -> int:
-    arrays = sum(array.nbytes for array in (job.labels, job.probabilities, *job.maps.values()) if array is not None)
+    arrays = sum(
+        array.nbytes
+        for array in (job.labels, job.probabilities, *job.maps.values(), *job.lesions.values())
+        if array is not None
+    )
     return arrays + (job.working.nbytes if job.working is not None else 0)
 
 
@@ -256,6 +290,7 @@ def _header(predictor: Predictor, *, probabilities: bool, startup_seconds: float
             "precision": str(predictor.amp_dtype or torch.float32).removeprefix("torch."),
             "probabilities": probabilities,
             "maps": list(predictor.map_names),
+            **({"lesion_candidates": predictor.candidates.to_json()} if predictor.candidates else {}),
         },
         "device": str(predictor.device),
         "lanes": predictor.lanes,

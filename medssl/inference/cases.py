@@ -13,6 +13,8 @@ from medssl.core.errors import ConfigError
 from medssl.data.manifest import PARTS, load_manifest, resolve_image
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
+# What may follow the id in the name of an output; maps of uncertainty are in no one's way
+_ENDINGS = ("", "_probabilities", "_lesion_probability", "_detection_map")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +146,7 @@ def _file_ids(paths: Sequence[Path]) -> dict[Path, str]:
 def _refuse_equal_outputs(cases: Sequence[ImageCase]) -> None:
     owners: dict[str, ImageCase] = {}
     for case in cases:
-        for output in (case.id, f"{case.id}_probabilities"):
+        for output in (f"{case.id}{ending}" for ending in _ENDINGS):
             other = owners.setdefault(output.casefold(), case)
             if other is not case:
                 message = (
@@ -170,7 +172,7 @@ def refuse_to_overwrite(cases: Sequence[ImageCase], out: Path, *, replace: bool 
     images = {_identity(path) for case in cases for path in case.paths} - {None}
     ours = replace or (out / "run.json").is_file()
     for case in cases:
-        for target in (out / f"{case.id}.nii.gz", out / f"{case.id}_probabilities.nii.gz"):
+        for target in (out / f"{case.id}{ending}.nii.gz" for ending in _ENDINGS):
             identity = _identity(target)
             if identity is not None and (identity in images or not ours):
                 found = "an image of this run" if identity in images else "a file that no run.json there speaks of"

@@ -13,16 +13,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from medssl.core.errors import GeometryError
+from medssl.core.errors import ConfigError, GeometryError
 from medssl.data.grids import Grid
 from medssl.data.volume_writing import place_fields
 from medssl.data.volumes import Header, read_header, read_volume
 from medssl.inference.geometry import Resample, Step, steps_back
+from medssl.inference.lesions import Maps, lesion_maps
 from medssl.inference.memory import CaseMemory, plan_case
 from medssl.inference.network import TileRunner, prepare_network
 from medssl.inference.restore import restore_labels, restore_scores
 from medssl.inference.settings import OutputRule, Transform
 from medssl.inference.tiles import TileSettings, padded_shape
+from medssl.metrics.lesion_candidates import CandidateRule
+
+_LESION_CLASSES = 2
 
 # One world unit of difference between the channels of a case, in mm
 _SAME_PLACE_MM = 1e-2
@@ -78,6 +82,10 @@ class Predictor:
         amp_dtype: Type of mixed precision, or None for float32.
         lanes: Threads that run tiles.
         maps: Names of the channels behind the classes, which are restored as they are and decide nothing.
+        candidates: How lesion candidates are cut out of the second of two classes, or None.
+
+    Raises:
+        ConfigError: If lesions are wanted of other than two classes.
     """
 
     def __init__(
@@ -92,8 +100,13 @@ class Predictor:
         amp_dtype: torch.dtype | None = None,
         lanes: int = 1,
         maps: Sequence[str] = (),
+        candidates: CandidateRule | None = None,
     ) -> None:
+        if candidates is not None and len(facts.labels) != _LESION_CLASSES:
+            message = f"lesion candidates: expected background and one lesion class, found {len(facts.labels)} classes."
+            raise ConfigError(message)
         self.facts = facts
+        self.candidates = candidates
         self.map_names = tuple(maps)
         self.device = device
         self.lanes = lanes
@@ -144,7 +157,7 @@ class Predictor:
             working_shape=working,
             channels=len(paths),
             classes=self.classes + len(self.map_names),
-            keep_probabilities=keep_probabilities,
+            keep_probabilities=keep_probabilities or self.candidates is not None,
         )
 
     def read(self, paths: Sequence[Path]) -> Working:
@@ -176,6 +189,7 @@ class Predictor:
         """
         matters = (
             keep_probabilities
+            or self.candidates is not None
             or self._rule.decision.threshold is not None
             or any(isinstance(step, Resample) for step in case.steps)
         )
@@ -205,6 +219,10 @@ class Predictor:
             return {}
         restored = restore_scores(case.maps, steps=case.steps).float().numpy()
         return dict(zip(self.map_names, restored, strict=True))
+
+    def lesions(self, case: Working) -> Maps:
+        """Return the lesion's probability and the detection map on the native grid; empty for other bundles."""
+        return {} if self.candidates is None else lesion_maps(self.probabilities(case), self.candidates)
 
     def _activate(self, scores: Tensor) -> Tensor:
         if self._rule.activation == "softmax":

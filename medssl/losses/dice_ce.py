@@ -26,7 +26,7 @@ def dice_loss(
             p = y; without them it is lower for predictions harder than the target.
     """
     first = 0 if include_background or probabilities.shape[1] == 1 else 1
-    predicted, expected = (_float32(values[:, first:]).flatten(2) for values in (probabilities, target))
+    predicted, expected = (float32(values[:, first:]).flatten(2) for values in (probabilities, target))
     intersection = (predicted * expected).sum(2)
     if squared:
         predicted, expected = predicted.square(), expected.square()
@@ -57,12 +57,12 @@ def dice_ce(
         include_background: Whether Dice counts class 0.
         squared: Squares in the denominator of Dice.
     """
-    logits = _float32(_plain(logits))
-    target = _plain(target)
+    logits = float32(plain(logits))
+    target = plain(target)
     is_hard = target.shape[1] == 1
     # Whatever autocast the caller is in: sums over a patch overflow in half precision
     with torch.autocast(logits.device.type, enabled=False):
-        labels = target[:, 0].long() if is_hard else _float32(target)
+        labels = target[:, 0].long() if is_hard else float32(target)
         loss = ce_weight * cross_entropy(logits, labels) if ce_weight else logits.new_zeros(())
         if dice_weight:
             expected = one_hot(labels, logits.shape[1]).movedim(-1, 1) if is_hard else labels
@@ -111,10 +111,11 @@ class DiceCE(nn.Module):
         return dice_ce(logits, target, **self.options)  # type: ignore[arg-type]  # a dict of floats and flags
 
 
-def _plain(values: Tensor) -> Tensor:
-    # MONAI's MetaTensor copies its metadata at every operation
+def plain(values: Tensor) -> Tensor:
+    """Return a tensor without MONAI's metadata, which MetaTensor copies at every operation."""
     return values.as_subclass(Tensor)
 
 
-def _float32(values: Tensor) -> Tensor:
+def float32(values: Tensor) -> Tensor:
+    """Return values in float32; float64 stays."""
     return values if values.dtype is torch.float64 else values.float()

@@ -15,11 +15,13 @@ from medssl.reports.cases import draw_cases
 from medssl.reports.class_scores import is_of_classes, summarise_class_scores
 from medssl.reports.curves import summarise_training
 from medssl.reports.dataset import summarise_dataset
+from medssl.reports.detection import is_detection, summarise_detection
+from medssl.reports.detection_cases import draw_detections
 from medssl.reports.figures import PREDICTION, REFERENCE
 from medssl.reports.pages import render
 from medssl.reports.reduction import summarise_reduction
 from medssl.reports.scores import summarise_scores
-from medssl.reports.sources import Evaluation, Json, Sources, read_sources
+from medssl.reports.sources import Json, Sources, read_sources
 from medssl.reports.times import summarise_times
 from medssl.reports.uncertainty import UncertaintySummary, summarise_uncertainty
 from medssl.reports.viewer import ViewerFolder
@@ -111,17 +113,28 @@ def _collect(content: Sources, choice: _Choice) -> tuple[dict[str, Any], list[Fi
         datasets = [summarise_dataset(source) for source in content.manifests]
         reductions = [each for each in map(summarise_reduction, content.manifests) if each is not None]
         classified = [each for each in content.evaluations if is_of_classes(each.content)]
-        segmented = [each for each in content.evaluations if not is_of_classes(each.content)]
-        pictures, picture_findings = draw_cases(_of_label_maps(content, segmented), **vars(choice))
+        others = _without_classes(content)
+        pictures, picture_findings = draw_cases(others, **vars(choice))
+        detected, detection_findings = draw_detections(others, worst=choice.worst)
         findings = [finding for part in (datasets, reductions) for each in part for finding in each.findings]
-        findings += picture_findings
+        findings += picture_findings + detection_findings
         rows = _finding_rows(content, findings)
         page = {
             "datasets": datasets,
             "trainings": [summarise_training(run) for run in content.runs],
             "reductions": reductions,
-            "scores": [summarise_scores(each.content, source=each.title) for each in segmented],
+            "scores": [
+                summarise_scores(each.content, source=each.title)
+                for each in others.evaluations
+                if not is_detection(each.content)
+            ],
             "class_scores": [summarise_class_scores(each.content, source=each.title) for each in classified],
+            "detections": [
+                summarise_detection(each.content, source=each.title)
+                for each in others.evaluations
+                if is_detection(each.content)
+            ],
+            "detected": detected,
             "uncertainties": _uncertainties(content),
             "pictures": pictures,
             "times": [summarise_times(run.content, source=run.name) for run in content.inferences],
@@ -143,16 +156,21 @@ def _collect(content: Sources, choice: _Choice) -> tuple[dict[str, Any], list[Fi
     return page, findings
 
 
-def _of_label_maps(content: Sources, segmented: list[Evaluation]) -> Sources:
+def _without_classes(content: Sources) -> Sources:
     """Return the sources without what is of classified images, which has no label maps to draw."""
     inferences = [each for each in content.inferences if not is_of_classes(each.content)]
-    return replace(content, inferences=inferences, evaluations=segmented)
+    evaluations = [each for each in content.evaluations if not is_of_classes(each.content)]
+    return replace(content, inferences=inferences, evaluations=evaluations)
 
 
 def _uncertainties(content: Sources) -> list[UncertaintySummary]:
     found = []
     for run in content.inferences:
-        own = [each.content for each in content.evaluations if each.run_sha256 == run.sha256]
+        own = [
+            each.content
+            for each in content.evaluations
+            if each.run_sha256 == run.sha256 and not is_detection(each.content)
+        ]
         found.append(summarise_uncertainty(run.content, own, source=run.name))
     return [each for each in found if each is not None]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from medssl.core.errors import MedsslError
 from medssl.core.findings import Finding
 from medssl.reports.case_volumes import CaseVolumes, load_case
+from medssl.reports.detection import is_detection
 from medssl.reports.overlays import class_colour, draw_comparison, draw_prediction
 from medssl.reports.scores import case_dice, ranked_cases
 from medssl.reports.sources import Evaluation, Json, Sources
@@ -98,8 +99,10 @@ def draw_cases(
 def _wanted(sources: Sources, *, worst: int, unscored: int, named: Collection[str]) -> Iterator[_Wanted]:
     scored = {str(case.get("id")) for evaluation in sources.evaluations for case in evaluation.content["cases"]}
     drawn = set()
-    several = len(sources.evaluations) > 1
-    for evaluation in sources.evaluations:
+    # Detections have pictures of their own
+    segmentations = [each for each in sources.evaluations if not is_detection(each.content)]
+    several = len(segmentations) > 1
+    for evaluation in segmentations:
         for role, case in choose_cases(evaluation.content, worst=worst):
             drawn.add(str(case["id"]))
             where = f"{role} of {evaluation.title}" if several else role
@@ -117,7 +120,7 @@ def _named(sources: Sources, case_id: str) -> list[_Wanted]:
         _Wanted(role=f"Asked for, {evaluation.title}", id=case_id, evaluation=evaluation, scores=case)
         for evaluation in sources.evaluations
         for case in evaluation.content["cases"]
-        if str(case.get("id")) == case_id
+        if str(case.get("id")) == case_id and not is_detection(evaluation.content)
     ]
     return found or [_Wanted(role="Asked for, without a reference", id=case_id)]
 

@@ -50,7 +50,7 @@ def summarise_training(run: Run) -> TrainingSummary:
         notes.append("The log holds no validation.")
     if run.log and not any(event.get("kind") == "end" for event in run.log):
         notes.append("The log has no end: the run still goes on, or was stopped.")
-    drawn = (_loss(train), _dice(validation), _auc(validation), _speed(train), _waiting(train))
+    drawn = (_loss(train), _dice(validation), _score(validation), _speed(train), _waiting(train))
     curves = [curve for curve in drawn if curve is not None]
     return TrainingSummary(
         name=run.name,
@@ -116,18 +116,20 @@ def _dice(validation: Sequence[Json]) -> Curve | None:
     return Curve(title="Validation Dice", image=svg_data(figure), description=text)
 
 
-def _auc(validation: Sequence[Json]) -> Curve | None:
-    epochs, values = _series(validation, "epoch", "auc")
+def _score(validation: Sequence[Json]) -> Curve | None:
+    """Draw a validation by another score than Dice."""
+    epochs, values = _series(validation, "epoch", "value")
     if not epochs:
         return None
+    name = str(validation[-1].get("metric") or "score")
     figure = new_figure(*_SIZE_INCH)
     axes = figure.add_subplot()
-    quiet_axes(axes, x_label="epoch", y_label="validation AUC")
-    axes.plot(epochs, values, color=CLASS_COLOURS[0], linewidth=1.4, marker="." if len(epochs) < 3 else None)
+    quiet_axes(axes, x_label="epoch", y_label=f"validation {plain_text(name)}")
+    axes.plot(epochs, values, color=INK, linewidth=1.8, marker="." if len(epochs) < 3 else None)
     axes.xaxis.get_major_locator().set_params(integer=True)
     best = int(np.argmax(values))
-    text = f"Validation AUC; best {values[best]:.3f} at epoch {epochs[best]:.0f}."
-    return Curve(title="Validation AUC", image=svg_data(figure), description=text)
+    text = f"Validation {name}; best {values[best]:.3f} at epoch {epochs[best]:.0f}."
+    return Curve(title=f"Validation {name}", image=svg_data(figure), description=text)
 
 
 def _speed(train: Sequence[Json]) -> Curve | None:

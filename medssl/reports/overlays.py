@@ -84,7 +84,7 @@ def draw_comparison(image: Volume, prediction: NDArray[Any], reference: NDArray[
         for labels, colour, style in ((reference, REFERENCE, "solid"), (prediction, PREDICTION, (0, (3, 2)))):
             cut = to_picture(labels, plane, index)
             for value in np.unique(cut[cut > 0]):
-                _outline(axes, cut == value, _centres_mm(plane, labels.shape, image.spacing_mm), colour, style)
+                draw_outline(axes, cut == value, centres_mm(plane, labels.shape, image.spacing_mm), colour, style)
 
     return _draw(image, box, choose_planes(reference, prediction), modality, outlines)
 
@@ -107,7 +107,7 @@ def draw_prediction(image: Volume, prediction: NDArray[Any], values: Sequence[in
         width, height = _size_mm(plane, prediction.shape, image.spacing_mm)
         axes.imshow(paint, origin="lower", extent=(0, width, 0, height), interpolation="nearest")
         for value in values:
-            _write_value(axes, cut == value, value, _centres_mm(plane, prediction.shape, image.spacing_mm))
+            _write_value(axes, cut == value, value, centres_mm(plane, prediction.shape, image.spacing_mm))
 
     return _draw(image, box, choose_planes(None, prediction), modality, areas)
 
@@ -150,11 +150,20 @@ def _draw(
         axes.imshow(cut, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="bilinear", extent=extent)
         paint(axes, plane, planes[plane.normal])
         axes.set_axis_off()
-        _write_letters(axes, plane)
+        write_letters(axes, plane)
     return png_data(figure)
 
 
-def _outline(axes: Any, mask: _Mask, centres: Any, colour: str, style: Any) -> None:
+def draw_outline(axes: Any, mask: _Mask, centres: Any, colour: str, style: Any) -> None:
+    """Draw the outline of a mask of one picture; a solid line gets a dark edge.
+
+    Args:
+        axes: matplotlib axes.
+        mask: As `to_picture` lays it out.
+        centres: From `centres_mm`.
+        colour: Colour of the line.
+        style: Line style of matplotlib.
+    """
     if mask.all():
         return  # nothing of its outline lies in the picture
     effects = require("matplotlib.patheffects", feature="medssl report", extra="report")
@@ -181,7 +190,8 @@ def _write_value(axes: Any, mask: _Mask, value: int, centres_mm: tuple[Any, Any]
     )  # fmt: skip
 
 
-def _write_letters(axes: Any, plane: _Plane) -> None:
+def write_letters(axes: Any, plane: _Plane) -> None:
+    """Write on the edges of a picture where the patient's sides are."""
     effects = require("matplotlib.patheffects", feature="medssl report", extra="report")
     edge = [effects.withStroke(linewidth=2.5, foreground="black")]
     for letter, x, y in (
@@ -219,6 +229,7 @@ def _size_mm(plane: _Plane, shape: Sequence[int], spacing_mm: Sequence[float]) -
     return shape[across] * spacing_mm[across], shape[up] * spacing_mm[up]
 
 
-def _centres_mm(plane: _Plane, shape: Sequence[int], spacing_mm: Sequence[float]) -> tuple[Any, Any]:
+def centres_mm(plane: _Plane, shape: Sequence[int], spacing_mm: Sequence[float]) -> tuple[Any, Any]:
+    """Return where the centres of a picture's columns and rows lie, in mm."""
     across, up = _axes_of(plane)
     return (np.arange(shape[across]) + 0.5) * spacing_mm[across], (np.arange(shape[up]) + 0.5) * spacing_mm[up]

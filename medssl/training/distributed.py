@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from medssl.core.errors import ConfigError
+from medssl.networks.layout import with_fast_layout
 
 # One process may check all data, or validate one large case more, while the others wait for it
 _PATIENCE = timedelta(hours=1)
@@ -142,13 +143,6 @@ def undistributed(network: Any) -> Any:
     return network.module if isinstance(network, DistributedDataParallel) else network
 
 
-def with_fast_layout(network: nn.Module) -> nn.Module:
-    """Lay out the weights of 3D convolutions channels last, which is about a quarter faster; values do not change."""
-    if any(parameter.ndim == 5 for parameter in network.parameters()):
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in torch's stubs
-    return network
-
-
 def mean_over_processes(value: Tensor) -> Tensor:
     """Average a tensor of the same shape over all processes; NaN anywhere is NaN everywhere."""
     count = process_count()
@@ -159,14 +153,37 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return total / count
 
 
-def rows_of_all_processes(rows: Tensor) -> Tensor:
-    """Return the rows (B, ...) of all processes, in the order of their ranks, without gradient."""
-    count = process_count()
-    if count == 1:
-        return rows.detach()
-    gathered = [torch.empty_like(rows) for _ in range(count)]
-    dist.all_gather(gathered, rows.detach().contiguous())
-    return torch.cat(gathered)
+def gather_rows(rows: Tensor) -> Tensor:
+    """Return the rows of all processes, in the order of their ranks; each process brings as many.
+
+    The gradient of a process's own rows is the sum of what all processes' losses say of them. So where every process
+    computes the same loss of all rows, and gradients of parameters are then averaged, the result is that of one
+    process with all rows.
+
+    Args:
+        rows: (N, ...), the same shape in all processes.
+    """
+    if process_count() == 1:
+        return rows
+    gathered: Tensor = _GatherRows.apply(rows)
+    return gathered
+
+
+class _GatherRows(torch.autograd.Function):
+    """All rows forward, the summed gradient of the own ones backward."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(process_count())]
+        dist.all_gather(parts, rows.contiguous())
+        ctx.count = len(rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total[process_rank() * ctx.count :][: ctx.count]
 
 
 class Agreement:

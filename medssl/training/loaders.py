@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,61 @@ class StreamSampler(Sampler):
             self._order = generator.permutation(self.size)
             self._pass = number
         return int(self._order[offset])
+
+
+class LesionSampler(StreamSampler):
+    """A stream in which a fixed share of the samples has a lesion, however rare such cases are.
+
+    Positive and other cases are two shuffled streams of their own, and both go on for ever: no case is repeated before
+    all of its kind were seen. With cases of one kind only, it is that kind's stream.
+
+    Args:
+        data: Sized data; only its length matters.
+        positive: For each item, whether it has a lesion.
+        samples_per_epoch: Samples of all processes together in one epoch; a multiple of `world_size`.
+        share: Share of positive samples, above 0 and below 1; they are spread evenly.
+        seed: Seed of the run.
+        rank: This process.
+        world_size: Number of processes.
+
+    Raises:
+        ConfigError: If the lengths differ, the share is out of range, or an epoch cannot be shared evenly.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        positive: Sequence[bool],
+        samples_per_epoch: int,
+        share: float = 0.5,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__(data, samples_per_epoch=samples_per_epoch, seed=seed, rank=rank, world_size=world_size)
+        if len(positive) != self.size or not 0 < share < 1:
+            message = (
+                f"sampler: expected {self.size} entries of positive and a share between 0 and 1, got "
+                f"{len(positive)} and {share}."
+            )
+            raise ConfigError(message)
+        self.share = share
+        self._kinds = [np.flatnonzero(positive), np.flatnonzero(~np.asarray(positive, dtype=bool))]
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+
+    def _index(self, position: int) -> int:
+        before, now = (math.floor(each * self.share) for each in (position, position + 1))
+        if not all(len(kind) for kind in self._kinds):
+            kind, count = int(not len(self._kinds[0])), position
+        else:
+            # Of the first `position` samples, `before` were positive
+            kind, count = (0, before) if now > before else (1, position - before)
+        number, offset = divmod(count, len(self._kinds[kind]))
+        if self._orders.get(kind, (-1,))[0] != number:
+            generator = np.random.default_rng(derive_seed(self.seed, "order", kind, number))
+            self._orders[kind] = number, generator.permutation(self._kinds[kind])
+        return int(self._orders[kind][1][offset])
 
 
 class _StartWorker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -145,17 +146,24 @@ class TrainingLog:
         state = self.evaluator.state  # type: ignore[union-attr]  # the caller checked
         name = state.key_metric_name
         mean = float(state.metrics[name])
-        if "dice" not in name:  # of images, without a value for each class
-            short = str(name).removeprefix("val_")
-            self._write(kind="validation", epoch=engine.state.epoch, **{short: round(mean, 6)})
-            self._scalars(engine.state.iteration, **{f"validation_{short}": mean})
-            _logger.info("epoch %d  validation %s %.4f", engine.state.epoch, short, mean)
+        if "dice" not in name:
+            self._score(engine, name.removeprefix("val_").replace("_", " "), mean)
             return
         per_class = _class_means(state.metric_details.get(name))
         dice = dict(zip(self.class_names, per_class, strict=False))
         self._write(kind="validation", epoch=engine.state.epoch, mean_dice=round(mean, 6), dice=dice)
         self._scalars(engine.state.iteration, validation_dice=mean)
         _logger.info("epoch %d  validation Dice %.4f  %s", engine.state.epoch, mean, dice)
+
+    def _score(self, engine: Engine, name: str, value: float) -> None:
+        """Write a validation by another score than Dice; null where it is not defined."""
+        defined = round(value, 6) if math.isfinite(value) else None
+        self._write(kind="validation", epoch=engine.state.epoch, metric=name, value=defined)
+        if defined is not None:
+            self._scalars(engine.state.iteration, **{f"validation {name}": value})
+        _logger.info(
+            "epoch %d  validation %s %s", engine.state.epoch, name, "not defined" if defined is None else value
+        )
 
     def _finish(self, engine: Engine) -> None:
         self._write(kind="end", time=utc_now(), iteration=engine.state.iteration, skipped=self.optimization.skipped)

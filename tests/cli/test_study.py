@@ -58,6 +58,7 @@ def test_study_trains_scores_and_draws_every_arm_and_goes_on(study: list[str], t
     assert [each["arm"] for each in runs] == ["views", "umct", "umct_two", "umct_single"]
     assert [each["iterations"] for each in runs] == [2, 2, 1, 2]
     assert (out / "curve.png").is_file()
+    assert "    medssl study" in (out / "study.md").read_text()
     lines = (out / "runs/umct/labelled1_draw0_seed0/bundle/results/train_log.jsonl").read_text()
     assert "cotraining_loss" in lines
     capsys.readouterr()

@@ -5,12 +5,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from faults.small_dataset import label, save
 from monai.transforms import Compose, LoadImaged, RandGaussianNoised
 
 from medssl.core.errors import ConfigError, ImageError
-from medssl.data.datasets import SampleKey, SeededCacheDataset, training_cases, unlabeled_cases, validation_cases
+from medssl.data.datasets import (
+    SampleKey,
+    SeededCacheDataset,
+    cases_with_lesion,
+    image_cases,
+    labelled_cases,
+    pseudo_labelled_cases,
+    training_cases,
+    unlabeled_cases,
+    validation_cases,
+)
 from medssl.data.manifest import Case, Manifest, save_manifest
 
 
@@ -102,3 +114,30 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path, cache_rate: flo
     with pytest.raises(ImageError, match=r"case case7.*pipe") as error:
         SeededCacheDataset(data, Compose([LoadImaged("image")]), num_workers=0, cache_rate=cache_rate)[SampleKey(0, 0)]
     assert error.value.code == "file-kind"
+
+
+def test_images_and_labelled_cases_are_listed_by_part(manifest: str) -> None:
+    images = image_cases(manifest=manifest, parts=["unlabeled", "training"])
+    assert sorted(_ids(images)) == ["a", "b", "c", "u"]
+    assert all("label" not in case for case in images)
+    assert _ids(labelled_cases(manifest=manifest, parts=["validation"])) == ["v"]
+
+
+def test_predictions_become_labels_of_unlabelled_cases(manifest: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="found none of u"):
+        pseudo_labelled_cases(manifest=manifest, predictions=str(tmp_path))
+    (tmp_path / "u.nii.gz").touch()
+    (case,) = pseudo_labelled_cases(manifest=manifest, predictions=str(tmp_path))
+    assert case["label"] == str(tmp_path / "u.nii.gz")
+
+
+def test_labels_say_which_cases_have_a_lesion(tmp_path: Path) -> None:
+    paths = [save(tmp_path / "a.nii.gz", label()), save(tmp_path / "b.nii.gz", np.zeros((4, 4, 4), np.uint8))]
+    assert cases_with_lesion([{"label": str(path)} for path in paths]) == [True, False]
+    assert cases_with_lesion([]) == []
+
+
+def test_a_label_that_cannot_be_read_names_its_case(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").write_bytes(b"nonsense")
+    with pytest.raises(ImageError, match="case x: expected a readable label"):
+        cases_with_lesion([{"label": str(tmp_path / "a.nii.gz"), "case_id": "x"}])

@@ -160,3 +160,16 @@ def test_amounts_are_numbers_or_shares(text, amount):
 def test_other_amounts_are_refused(text):
     with pytest.raises(ConfigError, match="--test"):
         parse_amount(text, option="--test")
+
+
+@settings(max_examples=50, deadline=None)
+@given(positive=st.integers(1, 11), negative=st.integers(10, 40), seed=SEEDS)
+def test_rare_cases_are_spread_over_the_folds(positive, negative, seed):
+    cases = [
+        {"id": f"c{number}", "image": "i.nii.gz", "label": "l.nii.gz", "class": int(number < positive)}
+        for number in range(positive + negative)
+    ]
+    training = assign_folds(manifest(training=cases), folds=5, seed=seed).training
+    for kind in (0, 1, None):
+        counts = [sum(case.fold == fold and kind in (None, case.class_) for case in training) for fold in range(5)]
+        assert max(counts) - min(counts) <= (2 if kind is None else 1)

@@ -77,3 +77,31 @@ def test_a_run_json_of_another_kind_is_refused(tmp_path, content):
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no such folder"):
         open_predictions(tmp_path / "nowhere")
+
+
+def _fold(folder, number, *cases, labels=None):
+    part = folder / f"fold_{number}"
+    part.mkdir()
+    content = {"labels": labels or {"0": "background", "1": "a"}, "cases": [{"id": case} for case in cases]}
+    (part / "run.json").write_text(json.dumps(content | {"bundle": {"name": f"b{number}"}}))
+
+
+def test_folds_of_a_cross_validation_are_read_as_one(tmp_path):
+    _fold(tmp_path, 0, "x", "y")
+    _fold(tmp_path, 1, "z")
+    found = open_predictions(tmp_path)
+    assert list(found.cases) == ["x", "y", "z"]
+    assert found.path("z") == tmp_path / "fold_1" / "z.nii.gz"
+    assert [each["name"] for each in found.bundle["folds"]] == ["b0", "b1"]
+
+
+def test_folds_that_share_a_case_or_differ_in_labels_are_refused(tmp_path):
+    _fold(tmp_path, 0, "x")
+    _fold(tmp_path, 1, "x")
+    with pytest.raises(ConfigError, match="expected folds of different cases"):
+        open_predictions(tmp_path)
+    (tmp_path / "fold_1" / "run.json").unlink()
+    (tmp_path / "fold_1").rmdir()
+    _fold(tmp_path, 1, "z", labels={"0": "background", "1": "b"})
+    with pytest.raises(ConfigError, match="the same labels"):
+        open_predictions(tmp_path)

@@ -49,11 +49,3 @@ def test_many_classes_are_drawn_in_part_and_that_is_said():
     dice = {f"class {number}": 0.5 for number in range(20)}
     summary = summarise_training(_run({"kind": "validation", "epoch": 1, "mean_dice": 0.5, "dice": dice}))
     assert "The first 8 of 20 classes" in summary.curves[0].description
-
-
-def test_a_validation_of_classes_is_drawn_as_its_auc():
-    log = [{"kind": "start"}, {"kind": "validation", "epoch": 1, "auc": 0.6}]
-    log += [{"kind": "validation", "epoch": 2, "auc": 0.8}, {"kind": "end"}]
-    summary = summarise_training(_run(*log))
-    assert [curve.description for curve in summary.curves] == ["Validation AUC; best 0.800 at epoch 2."]
-    assert summary.notes == ()

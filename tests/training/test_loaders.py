@@ -11,7 +11,7 @@ from monai.data import DataLoader, Dataset
 
 from medssl.core.errors import ConfigError
 from medssl.data.datasets import SeededCacheDataset
-from medssl.training import StreamSampler, TwoStreamLoader
+from medssl.training import LesionSampler, StreamSampler, TwoStreamLoader
 
 
 @given(size=st.integers(1, 17), epoch=st.integers(1, 40), seed=st.integers(0, 9))
@@ -51,6 +51,48 @@ def test_the_batches_of_all_processes_are_one_large_batch(batch: int, world: int
 
     parts = [key for rank in range(world) for key in batch_of(rank, world, batch)]
     assert sorted(parts, key=lambda key: key.position) == batch_of(0, 1, batch * world)
+
+
+@given(
+    positive=st.lists(st.booleans(), min_size=2, max_size=12),
+    share=st.sampled_from([0.25, 0.5, 0.6]),
+    seed=st.integers(0, 5),
+)
+def test_a_share_of_the_stream_has_lesions_and_no_case_is_repeated_early(positive, share, seed) -> None:
+    count = 60
+    sampler = LesionSampler(positive, positive=positive, samples_per_epoch=count, share=share, seed=seed)
+    items = [key.item for key in sampler]
+    kinds = {kind: [item for item in items if positive[item] == kind] for kind in (True, False)}
+    if all(kinds.values()):
+        assert len(kinds[True]) == round(count * share)
+    for kind, taken in kinds.items():
+        size = positive.count(kind)
+        for start in range(0, len(taken) - size, size or 1):
+            assert len(set(taken[start : start + size])) == size
+
+
+@given(start=st.integers(0, 50), world=st.integers(1, 3))
+def test_a_stream_of_lesions_continues_anywhere_in_any_number_of_processes(start: int, world: int) -> None:
+    positive = [True, False, False, False, True, False]
+
+    def stream(rank: int, processes: int, position: int = 0) -> list:
+        sampler = LesionSampler(
+            positive, positive=positive, samples_per_epoch=12, seed=1, rank=rank, world_size=processes
+        )
+        sampler.position = position
+        return [key for _ in range(6) for key in sampler]
+
+    whole = stream(0, 1)
+    later = stream(0, 1, start)
+    assert later[: len(whole) - start] == whole[start : start + len(later)]
+    shared = [key for rank in range(world) for key in stream(rank, world)]
+    assert sorted(shared, key=lambda key: key.position) == whole
+
+
+def test_lesions_are_told_for_every_item() -> None:
+    for wrong in ({"positive": [True]}, {"positive": [True] * 3, "share": 1.0}):
+        with pytest.raises(ConfigError, match="expected 3 entries of positive and a share between 0 and 1"):
+            LesionSampler(range(3), samples_per_epoch=2, **wrong)
 
 
 def test_an_epoch_that_processes_cannot_share_is_refused() -> None:

@@ -1,8 +1,12 @@
-"""Make the bundles and the plan of the question "does co-training help a well-trained network?"
+"""Make the bundles and the plan of a study of co-training.
 
-    .venv/bin/python tools/studies/cotraining_arms.py --data ../shared/data --out runs/cotraining
+    .venv/bin/python tools/studies/cotraining_arms.py first --data ../shared/data --out runs/cotraining
     .venv/bin/medssl study runs/cotraining/plan.json --manifest data_manifests/hippocampus.json \
         --data-root ../shared/data/hippocampus --out runs/cotraining
+
+The questions: "first", does co-training help a well-trained network, on development cases; "registered", the same on
+the test cases, with every arm, as docs/results/cotraining_registered.md fixes it; "ablation", what its parts are worth,
+on development cases.
 
 Every arm is bundles/hippocampus_mri_umct with the same SegResNet, crops, augmentation, loss and optimiser; they differ
 in the step and in how many networks learn. All cost the same number of patches passed forward and back.
@@ -21,40 +25,53 @@ from medssl.bundle.run import copy_bundle
 from medssl.core.files import write_json
 
 SOURCE = "hippocampus_mri_umct"
-ABOUT = (
-    "Does co-training help a network that is trained as well as labels alone allow? Primary contrast, fixed before any "
-    "case was scored: co-training of three views (weighted by uncertainty) minus the ensemble of three supervised "
-    "networks, at equal patches passed forward and back. Scored on the development cases; last checkpoints; of mean "
-    "teacher and UA-MT the teacher, of CPS both networks fused."
+PRIMARY = (
+    "Primary contrast, fixed before any case was scored: co-training of three views (weighted by uncertainty) minus "
+    "the ensemble of three supervised networks, at equal patches passed forward and back. Last checkpoints; of mean "
+    "teacher and UA-MT the teacher, of CPS both networks fused. "
 )
+ABOUT = {
+    "first": "Does co-training help a network that is trained as well as labels alone allow? On development cases. ",
+    "registered": "Registered in docs/results/cotraining_registered.md before the test cases were opened. ",
+    "ablation": "What the parts of co-training are worth, against it as it is by default. On development cases. ",
+}
 Content = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("question", choices=list(ABOUT))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--dataset", choices=["hippocampus", "brains"], default="hippocampus")
     parser.add_argument("--labelled", nargs="+", default=["2"])
-    parser.add_argument("--budget", type=int, default=4500)
+    parser.add_argument("--budget", type=int, default=3000)
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--network", choices=["segresnet", "unet"], default="segresnet")
     options = parser.parse_args()
-    for name, change in {"supervised": supervised, "mean_teacher": mean_teacher, "ua_mt": ua_mt, "cps": cps}.items():
-        make_arm(options.out / "arms" / f"hippocampus_mri_{name}", change)
+    for name, change in ARMS.items():
+        make_arm(options.out / "arms" / f"hippocampus_mri_{name}", change, network=options.network)
     splits = json.loads((options.data / options.dataset / "splits.json").read_text(encoding="utf-8"))
     draws = {count: splits["labelled_draws"][count][: options.draws] for count in options.labelled}
-    write_json(options.out / "plan.json", plan(options.dataset, draws, options.budget))
+    content = plan(options.question, options.dataset, draws, options.budget)
+    if options.network == "unet":
+        content["name"] += ", the yardstick's UNet in every arm"
+        for arm in content["arms"]:
+            if arm.get("bundle") == SOURCE:
+                arm["bundle"] = "arms/hippocampus_mri_views"
+    write_json(options.out / "plan.json", content)
 
 
-def make_arm(out: Path, change: Callable[[Content], None]) -> None:
-    """Copy the co-trained bundle and give its training another step; one view's network instead of all."""
+def make_arm(out: Path, change: Callable[[Content], None], *, network: str) -> None:
+    """Copy the co-trained bundle and change its training, and its network in both configurations."""
     if out.exists():
         return
     copy_bundle(find_bundle(SOURCE), out)
     train, inference = (out / "configs" / f"{name}.json" for name in ("train", "inference"))
     content, deployed = _read(train), _read(inference)
-    content["network_def"] = _one_network(content["network_def"])
-    del content["train"]["step"]
+    if network == "unet":
+        target = "medssl.networks.split_unet.SplitUNet"
+        content["network_def"]["network"] = {"_target_": target, "_mode_": "callable"}
     change(content)
     channels = {key: deployed["network_def"][key] for key in ("in_channels", "out_channels")}
     deployed["network_def"] = content["network_def"] | channels
@@ -64,6 +81,7 @@ def make_arm(out: Path, change: Callable[[Content], None]) -> None:
 
 def supervised(content: Content) -> None:
     """Labels alone."""
+    _one_network(content)
     del content["unlabeled"], content["unlabeled_datalist"], content["train"]["weight"]
     content["train"]["dataloader"].pop("unlabeled")
     content["train"]["step"] = _step("medssl.methods.supervised.SupervisedStep")
@@ -71,6 +89,7 @@ def supervised(content: Content) -> None:
 
 def mean_teacher(content: Content) -> None:
     """The running mean of the network teaches it; the teacher is what is deployed."""
+    _one_network(content)
     _add_teacher(content)
     content["train"]["step"] = _step(
         "medssl.methods.baselines.MeanTeacherStep", teacher="@train#teacher", weight="@train#weight", seed="@seed"
@@ -79,6 +98,7 @@ def mean_teacher(content: Content) -> None:
 
 def ua_mt(content: Content) -> None:
     """The same, only where the teacher is certain."""
+    _one_network(content)
     _add_teacher(content)
     content["train"]["threshold"] = {"_target_": "medssl.training.Ramp", "final": 1.0, "length": "@total_steps"}
     content["train"]["step"] = _step(
@@ -92,6 +112,7 @@ def ua_mt(content: Content) -> None:
 
 def cps(content: Content) -> None:
     """Two networks teach each other."""
+    _one_network(content)
     one = content["network_def"]
     sizes = {key: one.pop(key) for key in ("in_channels", "out_channels")}
     content["network_def"] = {"_target_": "medssl.networks.twin_net.TwinNet", **sizes}
@@ -100,38 +121,110 @@ def cps(content: Content) -> None:
     content["train"]["step"] = _step("medssl.methods.baselines.CpsStep", network="@network", weight="@train#weight")
 
 
-def plan(dataset: str, draws: dict[str, list[list[str]]], budget: int) -> Content:
-    """Return the plan; an iteration of a view passes 2 labelled patches, and in the second half 2 unlabelled ones."""
-    views = {"bundle": SOURCE, "patches_per_iteration": 9, "group": "ensemble"}
+def views(content: Content) -> None:
+    """The bundle as it is."""
+
+
+def two_views(content: Content) -> None:
+    """Two views, between which weighting does nothing."""
+    content["network_def"]["views"] = 2
+
+
+def six_views(content: Content) -> None:
+    """All permutations of the axes."""
+    content["network_def"]["views"] = 6
+
+
+def view_net(content: Content) -> None:
+    """The paper's kind of network, n x n x 1 kernels, of about the same size."""
+    content["network_def"]["network"] = {
+        "_target_": "medssl.networks.view_net.ViewNet",
+        "_mode_": "callable",
+        "size": "tiny",
+    }
+
+
+def dropout_before_head(content: Content) -> None:
+    """Dropout before the output convolution only, where passes cost next to nothing."""
+    content["network_def"]["network"]["dropout_place"] = "head"
+
+
+ARMS = {
+    each.__name__: each
+    for each in (views, supervised, mean_teacher, ua_mt, cps, two_views, six_views, view_net, dropout_before_head)
+}
+
+
+def plan(question: str, dataset: str, draws: dict[str, list[list[str]]], budget: int) -> Content:
+    """Return the plan of a question."""
+    ablation = question == "ablation"
     return {
         "name": f"Co-training against labels alone, {dataset}",
-        "about": ABOUT,
-        "part": "validation",
+        "about": ABOUT[question] + ("" if ablation else PRIMARY),
+        "part": "test" if question == "registered" else "validation",
         "draws": draws,
         "seeds": [0],
         "budget": budget,
-        "baseline": "supervised",
-        "ensemble_baseline": "supervised_three",
-        "arms": [
-            {"name": "supervised_three", "members": "supervised", "size": 3, "group": "ensemble"},
-            {"name": "umct", **views},
-            _single("supervised", patches=2),
-            _single("mean_teacher", patches=4),
-            {"name": "cotraining", **views, "set": {"stochastic_passes": 0}},
-            {"name": "views_supervised", **views, "patches_per_iteration": 6, "set": {"cotraining_weight": 0.0}},
-            _single("ua_mt", patches=4),
-            {**_single("cps", patches=8), "group": "ensemble"},
-        ],
+        "baseline": "umct" if ablation else "supervised",
+        "ensemble_baseline": "umct" if ablation else "supervised_three",
+        "arms": ablation_arms() if ablation else main_arms(),
     }
+
+
+def main_arms() -> list[Content]:
+    """Return the arms by what they decide; those of the primary contrast first."""
+    cotraining = _views("cotraining") | {"set": {"stochastic_passes": 0}}
+    return [
+        {"name": "supervised_three", "members": "supervised", "size": 3, "group": "ensemble"},
+        _views("umct"),
+        _single("supervised", patches=2),
+        _single("mean_teacher", patches=4),
+        cotraining,
+        {"name": "umct_single", "single_views_of": "umct"},
+        {"name": "cotraining_single", "single_views_of": "cotraining"},
+        _views("views_supervised", patches=6) | {"set": {"cotraining_weight": 0.0}},
+        _single("ua_mt", patches=4),
+        {**_single("cps", patches=8), "group": "ensemble"},
+    ]
+
+
+def ablation_arms() -> list[Content]:
+    """Return one arm for each part of the method."""
+    labels = "train#step#pseudo_labels"
+    changed = {
+        "no_passes": {"stochastic_passes": 0},
+        "no_weighting": {f"{labels}#power": 0.0},
+        "by_voxel": {f"{labels}#granularity": "voxel", f"{labels}#eps": 1e-6},
+        "four_passes": {"stochastic_passes": 4},
+        "hard_labels": {f"{labels}#hard": True},
+        "weight_1": {"cotraining_weight": 1.0},
+    }
+    early = {"cotraining_start": 0.2, "cotraining_rise": 0.3}  # the longer it lasts, the fewer iterations it gets
+    other = {"two_views": 6, "six_views": 18, "view_net": 9, "dropout_before_head": 9}
+    return [
+        _views("umct"),
+        *(_views(name) | {"set": values} for name, values in changed.items()),
+        _views("early_start", patches=11) | {"set": early},
+        _views("early_start_weight_1", patches=11) | {"set": {**early, "cotraining_weight": 1.0}},
+        *(_views(name, patches=patches, bundle=f"arms/hippocampus_mri_{name}") for name, patches in other.items()),
+    ]
+
+
+def _views(name: str, *, patches: int = 9, bundle: str = SOURCE) -> Content:
+    """Return an arm of views; one of them passes 2 labelled patches, and in the second half 2 unlabelled ones too."""
+    return {"name": name, "bundle": bundle, "patches_per_iteration": patches, "group": "ensemble"}
 
 
 def _single(name: str, *, patches: int) -> Content:
     return {"name": name, "bundle": f"arms/hippocampus_mri_{name}", "patches_per_iteration": patches}
 
 
-def _one_network(views: Content) -> Content:
+def _one_network(content: Content) -> None:
+    """Replace the views by the network of one, and take the co-training step out."""
+    views = content["network_def"]
     network = {key: value for key, value in views["network"].items() if key != "_mode_"}
-    return network | {key: views[key] for key in ("in_channels", "out_channels")}
+    content["network_def"] = network | {key: views[key] for key in ("in_channels", "out_channels")}
+    del content["train"]["step"]
 
 
 def _step(target: str, **options: str) -> Content:

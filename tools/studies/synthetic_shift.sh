@@ -7,10 +7,10 @@ data=$1 out=$2
 cd "$(dirname "$0")/../.."
 medssl=.venv/bin/medssl bundle=hippocampus_mri_umct
 .venv/bin/python tools/studies/synthetic_shift.py --data "$data" --out "$out"
-$medssl finetune $bundle --manifest "$out/target.json" --out "$out/hippocampus_mri_source_free" --epochs 10
+$medssl finetune $bundle --manifest "$out/target.json" --out "$out/hippocampus_mri_source_free" --epochs 5
 $medssl train $bundle --manifest "$out/source_and_target.json" --out "$out/hippocampus_mri_with_source" \
     --set finetune=true --set finetune_model_path="$PWD/bundles/$bundle/models/model.pt" --set learning_rate=0.0001 \
-    --set cotraining_start=0.0 --set epochs=10 --set select_best=false --set val_interval=11
+    --set cotraining_start=0.0 --set epochs=5 --set select_best=false --set val_interval=6
 score() {
     $medssl infer "$1" "$2" --part test --data-root "$3" --out "$out/$4"
     $medssl evaluate "$out/$4" --manifest "$2" --data-root "$3" --out "$out/$4_metrics"

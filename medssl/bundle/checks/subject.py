@@ -20,8 +20,8 @@ _RUNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("train", ("train", "multi_gpu_train")),
     ("train", ("train", "evaluate", "multi_gpu_evaluate")),
     ("train", ("train", "train_continual")),
+    ("train", ("train", "train_source_free")),
 )
-_SEVERAL = "multi_gpu_pretrain"
 _WRITES_ENCODER = "medssl.training.EncoderWeights"
 
 
@@ -130,9 +130,8 @@ class Subject:
                 yield workflow_type, config
 
     def _runs(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        stages = [(name,) for name in self.stages]
-        several = [(name, _SEVERAL) for name in self.stages if _SEVERAL in self.configs]
-        for workflow_type, files in (*_RUNS, *(("train", each) for each in stages + several)):
+        stages = tuple(("train", files) for name in self.stages for files in ((name,), (name, f"multi_gpu_{name}")))
+        for workflow_type, files in _RUNS + stages:
             if all(name in self.configs for name in files):
                 yield workflow_type, files
 

@@ -13,7 +13,7 @@ from medssl.core.errors import ConfigError
 from medssl.losses.info_nce import info_nce
 from medssl.methods.slice_contrast.queue import EmbeddingQueue
 from medssl.networks.projected_net import ProjectedNet
-from medssl.training.distributed import rows_of_all_processes
+from medssl.training.distributed import gather_rows
 from medssl.training.ema import EmaTeacher
 from medssl.training.health import Embedded
 from medssl.training.optimization import Optimization
@@ -69,7 +69,7 @@ class MocoStep:
                 keys = self.keys.network([second]).embeddings[0]
         negatives = self.queue.rows().to(queries.device)
         loss = info_nce(queries, keys, negatives, temperature=self.temperature)
-        self.queue.add([rows_of_all_processes(keys)])
+        self.queue.add([gather_rows(keys.detach())])
         pair = [queries.detach(), keys]
         output = {
             CommonKeys.LOSS: loss.detach(),

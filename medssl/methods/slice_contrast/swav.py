@@ -13,7 +13,7 @@ from medssl.core.errors import ConfigError
 from medssl.losses.swav import sinkhorn_assignments, swapped_prediction
 from medssl.methods.slice_contrast.queue import EmbeddingQueue
 from medssl.networks.projected_net import ProjectedNet
-from medssl.training.distributed import process_rank, rows_of_all_processes, undistributed
+from medssl.training.distributed import gather_rows, process_rank, undistributed
 from medssl.training.health import Embedded
 from medssl.training.optimization import Optimization
 
@@ -80,7 +80,7 @@ class SwavStep:
         self.network.train()
         with self.optimization.autocast():
             projected = self.network(crops, train_prototypes=iteration >= self.frozen_iterations)
-        large = [rows_of_all_processes(each) for each in projected.embeddings[: self.assigned]]
+        large = [gather_rows(each.detach()) for each in projected.embeddings[: self.assigned]]
         assignments = [
             self._assignments(scores, number, iteration)
             for number, scores in enumerate(projected.scores[: self.assigned])
@@ -99,7 +99,7 @@ class SwavStep:
 
     def _assignments(self, scores: Tensor, number: int, iteration: int) -> Tensor:
         """Assign the rows of one crop (B, K), beside those of other processes and of the queue."""
-        everywhere = rows_of_all_processes(scores)
+        everywhere = gather_rows(scores.detach())
         count, first = len(scores), process_rank() * len(scores)
         if self.queue is not None and self.queue.is_full and iteration >= self.queue_start:
             stored = self.bare.scores_of(self.queue.rows(number).to(scores.device))

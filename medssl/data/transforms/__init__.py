@@ -1,0 +1,1 @@
+"""Floor 1: the few transforms that MONAI lacks."""

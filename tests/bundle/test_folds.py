@@ -1,0 +1,87 @@
+"""A run in folds: patients stay whole, held-out cases are predicted by who never saw them, networks are joined."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from phantoms import write_phantoms
+
+from medssl.bundle import folds
+from medssl.bundle.folds import train_folds
+from medssl.bundle.predictor import load_predictor
+from medssl.core.errors import ConfigError
+from medssl.data.manifest import load_manifest, save_manifest
+from medssl.data.splits import assign_folds
+from medssl.evaluation import evaluate_segmentations
+
+_QUICK = {"epochs": 1, "iterations_per_epoch": 1, "amp": False, "num_workers": 0, "val_interval": 1}
+_QUICK |= {"patch_size": [16, 16, 16]}
+
+
+def _manifest(folder: Path, count: int = 2) -> Path:
+    path = write_phantoms(folder, training=3, validation=0)
+    save_manifest(path, assign_folds(load_manifest(path), folds=count, seed=0))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, bundles: Path) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("folds")
+    manifest = _manifest(root / "data")
+    train_folds(bundles / "hippocampus_mri_supervised", manifest=manifest, out=root / "run", overrides=_QUICK)
+    return root, manifest
+
+
+def test_each_case_is_predicted_by_the_network_that_never_saw_it(run) -> None:
+    root, manifest = run
+    for fold in (0, 1):
+        content = json.loads((root / "run" / "cross_validation" / f"fold_{fold}" / "run.json").read_text())
+        assert [case["id"] for case in content["cases"]] == [
+            case.id for case in load_manifest(manifest).training if case.fold == fold
+        ]
+        settings = json.loads((root / "run" / "folds" / f"fold_{fold}" / "results" / "resolved.json").read_text())
+        assert (settings["fold"], settings["select_best"]) == (fold, False)
+
+
+def test_all_held_out_cases_are_scored_together(run) -> None:
+    root, manifest = run
+    named = {"labels": {"0": "background", "1": "anterior", "2": "posterior"}}
+    content = load_manifest(manifest).model_copy(update=named)
+    evaluation = evaluate_segmentations(
+        content, root=manifest.parent, predictions=root / "run" / "cross_validation", part="training"
+    )
+    assert len(evaluation.scored) == 3
+    assert not [finding for finding in evaluation.findings if finding.severity != "info"]
+
+
+def test_the_ensemble_is_the_mean_of_the_networks(run) -> None:
+    root, _ = run
+    with load_predictor(root / "run" / "ensemble", device="cpu") as predictor:
+        assert predictor.classes == 3
+    state = torch.load(root / "run" / "ensemble" / "models" / "model.pt", weights_only=True)
+    member = torch.load(root / "run" / "folds" / "fold_1" / "models" / "model.pt", weights_only=True)
+    assert all(torch.equal(state[f"networks.1.{name}"], tensor) for name, tensor in member.items())
+
+
+def test_a_second_run_trains_nothing_again(run, bundles: Path) -> None:
+    root, manifest = run
+    weights = root / "run" / "folds" / "fold_0" / "models" / "model.pt"
+    before = weights.read_bytes()
+    train_folds(bundles / "hippocampus_mri_supervised", manifest=manifest, out=root / "run", overrides=_QUICK)
+    assert weights.read_bytes() == before
+
+
+def test_cases_without_fold_and_torn_patients_are_refused(tmp_path: Path, bundles: Path, monkeypatch) -> None:
+    monkeypatch.setattr(folds, "train", None)  # nothing may be trained
+    path = write_phantoms(tmp_path, training=2, validation=0)
+    source = bundles / "hippocampus_mri_supervised"
+    with pytest.raises(ConfigError, match="expected a fold in every training case"):
+        train_folds(source, manifest=path, out=tmp_path / "run")
+    content = load_manifest(path)
+    torn = [case.model_copy(update={"fold": fold, "patient": "p"}) for fold, case in enumerate(content.training)]
+    save_manifest(path, content.model_copy(update={"training": tuple(torn)}))
+    with pytest.raises(ConfigError, match="found 1 patients in several"):
+        train_folds(source, manifest=path, out=tmp_path / "run")

@@ -1,0 +1,126 @@
+"""What a lesion detector writes: maps on the grid of the image and of the T2W, and a list of candidates."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from data.small_exams import write_exam
+from inference.tiny_bundle import make_tiny_bundle
+
+from medssl.bundle.predictor import load_predictor
+from medssl.core.errors import ConfigError
+from medssl.data.exam_import import ExamOptions
+from medssl.data.grids import Grid
+from medssl.data.import_cases import ImportOptions
+from medssl.data.importers import import_data
+from medssl.data.manifest import save_manifest
+from medssl.inference.batch import run_batch
+from medssl.inference.cases import gather_cases
+from medssl.inference.lesions import candidate_rule, lesion_maps, list_candidates, on_t2w
+from medssl.metrics.lesion_candidates import CandidateRule, require_detection_map
+
+AFFINE = np.diag([0.5, 0.5, 3.0, 1.0])
+
+
+def _probabilities():
+    probability = np.full((12, 12, 4), 0.05, np.float32)
+    probability[2:5, 2:5, 1:3] = 0.8
+    probability[8:11, 8:11, 1:3] = 0.4
+    return np.stack([1 - probability, probability], axis=-1)
+
+
+def test_the_lesion_class_becomes_a_probability_and_candidates():
+    maps = lesion_maps(_probabilities(), CandidateRule())
+    np.testing.assert_allclose(maps["lesion_probability"], _probabilities()[..., 1])
+    assert np.unique(maps["detection_map"]).tolist() == pytest.approx([0, 0.4, 0.8])
+
+
+def test_rounding_outside_of_probabilities_is_taken_back():
+    probabilities = _probabilities()
+    probabilities[0, 0, 0, 1] = 1 + 1e-6
+    assert lesion_maps(probabilities, CandidateRule())["lesion_probability"].max() == 1
+
+
+def test_candidates_are_listed_in_mm_the_most_confident_first():
+    maps = lesion_maps(_probabilities(), CandidateRule())
+    listed = list_candidates(maps["detection_map"], Grid(shape=(12, 12, 4), affine=AFFINE))
+    assert listed[0] == {"confidence": pytest.approx(0.8), "volume_mm3": 13.5, "centre_mm": [1.5, 1.5, 4.5]}
+    assert [each["confidence"] for each in listed] == pytest.approx([0.8, 0.4])
+    assert list_candidates(np.zeros((2, 2, 2), np.float32), Grid(shape=(2, 2, 2), affine=AFFINE)) == []
+
+
+def test_maps_on_a_finer_t2w_keep_one_confidence_a_candidate():
+    maps = lesion_maps(_probabilities(), CandidateRule())
+    native = Grid(shape=(30, 30, 4), affine=np.diag([0.3, 0.3, 3.0, 1.0]) + np.eye(4, k=3) * -0.6)
+    moved = on_t2w(maps, Grid(shape=(12, 12, 4), affine=AFFINE), native)
+    require_detection_map(moved["t2w_detection_map"])
+    assert set(np.unique(moved["t2w_detection_map"])) == set(np.unique(maps["detection_map"]))
+    voxels = (moved["t2w_detection_map"] > 0.7).sum() * 0.3 * 0.3 * 3
+    assert voxels == pytest.approx((maps["detection_map"] > 0.7).sum() * 0.5 * 0.5 * 3, rel=0.2)
+    assert not moved["t2w_lesion_probability"][0].any()  # outside the crop
+
+
+def test_settings_of_a_bundle_are_read_strictly():
+    assert candidate_rule(None) is None
+    assert candidate_rule({"mode": "dynamic-v2", "most": 3}) == CandidateRule(mode="dynamic-v2", most=3)
+    for wrong in ({"mod": "dynamic-v2"}, ["dynamic-v2"]):
+        with pytest.raises(ConfigError, match="lesion_candidates: expected some of"):
+            candidate_rule(wrong)
+
+
+def _bundle(folder, classes=2):
+    make_tiny_bundle(folder, spacing=(0.5, 0.5, 3.0), roi=(16, 16, 4), classes=classes, channels=3)
+    file = folder / "configs" / "inference.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"lesion_candidates": {"minimum_voxels": 5}}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """An imported exam, and what a detector with random weights writes for it; the second run skips it."""
+    root = tmp_path_factory.mktemp("run")
+    write_exam(root / "source" / "exam", spacing=(0.4, 0.4, 3.0))
+    options = ImportOptions(root=root, exams=ExamOptions(crop=(24, 24, 5)))
+    save_manifest(root / "manifest.json", import_data(root / "source", options, layout="bpmri").manifest)
+    with load_predictor(_bundle(root / "tiny"), device="cpu", workers=1) as predictor:
+        cases = gather_cases([root / "manifest.json"])
+        first = run_batch(predictor, cases, root / "out")
+        return root, first[0], run_batch(predictor, cases, root / "out")[0]
+
+
+def test_maps_lie_on_the_grids_of_image_and_t2w(run):
+    root, record, _ = run
+    prepared, t2w = nib.load(root / "exams/exam/t2w.nii.gz"), (40, 40, 5)
+    for name in ("lesion_probability", "detection_map"):
+        own, on_t2w_grid = (nib.load(root / "out" / f"exam_{start}{name}.nii.gz") for start in ("", "t2w_"))
+        np.testing.assert_allclose(own.affine, prepared.affine, atol=1e-4)
+        assert (own.shape, on_t2w_grid.shape) == (prepared.shape, t2w)
+    assert record["state"] == "done"
+
+
+def test_the_record_lists_candidates_and_hashes(run):
+    root, record, _ = run
+    detection = nib.load(root / "out/exam_detection_map.nii.gz").get_fdata()
+    assert record["lesion_candidates"][0]["confidence"] == pytest.approx(detection.max(), abs=1e-6)
+    assert len(record["more_outputs"]) == 4
+    settings = json.loads((root / "out/run.json").read_text())["settings"]
+    assert settings["lesion_candidates"]["minimum_voxels"] == 5
+
+
+def test_a_finished_case_keeps_its_candidates(run):
+    _, record, again = run
+    assert again["state"] == "skipped"
+    assert again["lesion_candidates"] == record["lesion_candidates"]
+
+
+def test_probabilities_are_those_of_the_label_map(run):
+    root, _, _ = run
+    labels = nib.load(root / "out/exam.nii.gz").get_fdata()
+    probability = nib.load(root / "out/exam_lesion_probability.nii.gz").get_fdata()
+    np.testing.assert_array_equal(labels > 0, probability > 0.5)
+
+
+def test_lesions_of_three_classes_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="one lesion class, found 3 classes"):
+        load_predictor(_bundle(tmp_path / "tiny", classes=3), device="cpu")

@@ -1,0 +1,48 @@
+"""Which detection cases are drawn, and what is said where one cannot be."""
+
+import json
+import shutil
+
+from reports.detection_study import write_study
+
+from medssl.reports.detection_cases import choose_detections, draw_detections
+from medssl.reports.sources import read_sources
+
+
+def _metrics(sources):
+    return json.loads((sources[2] / "metrics.json").read_text())
+
+
+def test_cases_are_chosen_by_what_went_wrong(tmp_path):
+    metrics = _metrics(write_study(tmp_path))
+    chosen = [(role, case["id"]) for role, case in choose_detections(metrics, worst=2)]
+    assert chosen == [
+        ("Missed lesion", "c4"),
+        ("Most confident false candidate", "c5"),
+        ("Most confident false candidate", "c3"),
+        ("Found lesion", "c0"),
+    ]
+
+
+def test_pictures_say_what_was_found(tmp_path):
+    pictures, findings = draw_detections(read_sources(write_study(tmp_path)), worst=1)
+    assert findings == []
+    assert pictures[0].text == "0 of 1 lesions found; candidates: 0.60 (false)"
+    assert pictures[-1].text == "1 of 1 lesions found; candidates: 0.90 (on a lesion)"
+
+
+def test_a_case_without_its_map_or_image_is_a_finding(tmp_path):
+    sources = write_study(tmp_path)
+    (sources[1] / "c4_detection_map.nii.gz").unlink()
+    (tmp_path / "c5_adc.nii.gz").unlink()
+    pictures, findings = draw_detections(read_sources(sources), worst=1)
+    assert [picture.id for picture in pictures] == ["c0"]
+    assert [(finding.case, finding.code) for finding in findings] == [("c4", "no-picture"), ("c5", "no-picture")]
+
+
+def test_without_manifest_nothing_is_drawn_and_it_is_said(tmp_path):
+    sources = write_study(tmp_path / "study")
+    pictures, findings = draw_detections(read_sources(sources[1:]), worst=1)
+    assert pictures == []
+    assert "no manifest among the sources" in findings[0].text
+    shutil.rmtree(tmp_path / "study")
