@@ -43,6 +43,7 @@ TESTED_ELSEWHERE = {
     "bundle/source_free.py": "tests/cli/test_finetune.py",
     "methods/umct/gradients.py": "tests/methods/umct/test_step.py and test_source_free.py: steps written out",
     "cli/evaluate_detection.py": "tests/cli/test_evaluate.py",
+    "cli/evaluate_classes.py": "tests/bundle/test_finetune_classes.py: its table of a finished bundle",
     "cli/findings.py": "tests/cli/test_check.py",
     "cli/import_.py": "tests/cli/test_import.py",
     "cli/reduce_steps.py": "tests/cli/test_reduce.py",

@@ -89,6 +89,13 @@ def describe_bundle(bundle: Path) -> dict[str, Any]:
     }
 
 
+def classifies(bundle: Path) -> bool:
+    """Tell whether a bundle gives class scores of an image instead of a label map on its grid."""
+    network_format = read_json(Path(bundle) / METADATA).get("network_data_format", {})
+    pred = network_format.get("outputs", {}).get("pred", {})
+    return bool(pred.get("format") == "classification")
+
+
 def pinned_packages(metadata: dict[str, Any]) -> dict[str, str]:
     """Return the package versions that a bundle's weights were checked with, from metadata.json."""
     main = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}

@@ -6,13 +6,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from medssl.bundle.adapt import Plan, Wishes, adapt_bundle, make_plan, needs_cubes
+from medssl.bundle.catalog import classifies
 from medssl.bundle.checks.files import folder_name
 from medssl.bundle.checks.subject import Subject
 from medssl.bundle.config import read_json
 from medssl.bundle.describe import Description, describe
+from medssl.bundle.finetune_classes import Classifying
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.resolve import build_network, load_config
 from medssl.bundle.run import copy_bundle, train
@@ -25,6 +27,7 @@ from medssl.data.fingerprint import fingerprint
 from medssl.data.manifest import PARTS, Case, Manifest, load_manifest, resolve_image, save_manifest
 from medssl.data.splits import assign_folds
 from medssl.evaluation import Evaluation, evaluate_segmentations
+from medssl.evaluation.classification_summary import ClassEvaluation
 from medssl.inference.batch import run_batch
 from medssl.inference.cases import ImageCase
 from medssl.networks.split import largest_stride
@@ -35,6 +38,8 @@ _logger = logging.getLogger("medssl.bundle")
 # A new head leaves its own tensors unfilled; below this share the weights are of another network
 _MINIMUM_MATCH = 0.5
 _MOST_FOLDS = 5
+
+Scores = Evaluation | ClassEvaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +73,7 @@ class Request:
 class Outcome:
     """Scores on held-out cases (None where there were none), what they mean, and findings on the data."""
 
-    evaluation: Evaluation | None
+    evaluation: Scores | None
     meaning: str
     findings: Sequence[Finding]
 
@@ -101,25 +106,20 @@ def finetune(request: Request) -> Outcome:
         _starting_weights(request.bundle)
     _require_bundle_name(request.out)
     load_config(request.bundle, trust=request.trust)  # the guard looks at what the new description will replace
-    if is_without_labels(dataset := load_manifest(request.manifest)):
-        return _without_labels(request, dataset)
+    dataset = load_manifest(request.manifest)
+    task: _Task = Classifying(request) if classifies(request.bundle) else _Segmenting(request)
+    if isinstance(task, _Segmenting) and is_without_labels(dataset):
+        return _without_labels(task, dataset)
     manifest = _with_folds(dataset, request)
-    plan, findings = prepare_bundle(
-        request.bundle,
-        request.out,
-        manifest,
-        request.data_root,
-        wishes=request.wishes,
-        settings=_continual_settings(request.bundle),
-        trust=request.trust,
-    )
-    evaluation, meaning = _cross_validated(request, manifest) if request.folds else _once(request, manifest)
-    describe(Description(request.out, manifest, plan, evaluation, meaning, source=request.bundle.name))
+    findings = task.prepare(manifest, _anonymous(manifest))
+    evaluation, meaning = _cross_validated(task, manifest) if request.folds else _once(task, manifest)
+    task.describe(manifest, evaluation, meaning)
     return Outcome(evaluation=evaluation, meaning=meaning, findings=findings)
 
 
-def _without_labels(request: Request, manifest: Manifest) -> Outcome:
+def _without_labels(task: _Segmenting, manifest: Manifest) -> Outcome:
     """Adapt to unlabelled cases alone; labelled validation cases only score the result."""
+    request = task.request
     if request.folds or request.from_scratch:
         message = f"{request.manifest}: no training case, so there is nothing to cross-validate or to start anew from."
         raise ConfigError(message, fix="Add labelled cases to the training part, or leave these options out.")
@@ -136,8 +136,8 @@ def _without_labels(request: Request, manifest: Manifest) -> Outcome:
     if not manifest.validation:
         return Outcome(evaluation=None, meaning="No case has a label, so there is no score", findings=())
     predictions = request.out / "results" / "validation"
-    _predict(request, request.out, manifest.validation, predictions)
-    evaluation = _evaluate(request, manifest, manifest.validation, predictions)
+    task.predict(request.out, manifest.validation, predictions)
+    evaluation = _evaluate(task, manifest, manifest.validation, predictions)
     meaning = "the validation cases, which chose nothing: the last checkpoint of an adaptation without labels"
     return Outcome(evaluation=evaluation, meaning=meaning, findings=())
 
@@ -163,21 +163,22 @@ def _random_start(bundle: Path) -> dict[str, Any]:
     return {"finetune": False} if (bundle / "models" / "encoder.pt").is_file() else {}
 
 
-def _once(request: Request, manifest: Manifest) -> tuple[Evaluation | None, str]:
+def _once(task: _Task, manifest: Manifest) -> tuple[Scores | None, str]:
     """Train one network; score the held-out cases, if there are any, on which its checkpoint was chosen."""
+    request = task.request
     fold, has_validation = _held_out(manifest)
     _train(request, request.out, fold=fold, select_best=has_validation)
     if not has_validation:
         return None, "No case was held out, so there is no score"
     cases = manifest.validation if fold is None else [case for case in manifest.training if case.fold == fold]
     predictions = request.out / "results" / "validation"
-    _predict(request, request.out, cases, predictions)
+    task.predict(request.out, cases, predictions)
     if _was_validated(request.out):
         meaning = "held-out cases, on which the best checkpoint was chosen: optimistic"
     else:
         meaning = "held-out cases, of the last checkpoint (the run was shorter than val_interval, so none was chosen)"
     meaning += "; --folds 5 gives the honest estimate"
-    return _evaluate(request, manifest, cases, predictions), meaning
+    return _evaluate(task, manifest, cases, predictions), meaning
 
 
 def _was_validated(out: Path) -> bool:
@@ -206,8 +207,9 @@ def _classes(bundle: Path) -> list[str]:
     return [name.casefold() for name in metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values()]
 
 
-def _cross_validated(request: Request, manifest: Manifest) -> tuple[Evaluation, str]:
+def _cross_validated(task: _Task, manifest: Manifest) -> tuple[Scores, str]:
     """Train and predict fold by fold, score all predictions together, then train on all labelled cases."""
+    request = task.request
     predictions = request.out / "results" / "cross_validation"
     for fold in range(request.folds):
         out = request.out / "folds" / f"fold_{fold}"
@@ -215,8 +217,8 @@ def _cross_validated(request: Request, manifest: Manifest) -> tuple[Evaluation, 
             copy_bundle(request.out, out)
         _logger.info("fold %d of %d", fold + 1, request.folds)
         _train(request, out, fold=fold, select_best=False)
-        _predict(request, out, [case for case in manifest.training if case.fold == fold], predictions)
-    evaluation = _evaluate(request, manifest, manifest.training, predictions)
+        task.predict(out, [case for case in manifest.training if case.fold == fold], predictions)
+    evaluation = _evaluate(task, manifest, manifest.training, predictions)
     _logger.info("all %d cases", len(manifest.training))
     _train(request, request.out, fold=None, select_best=False)
     return evaluation, f"a {request.folds}-fold cross-validation: a network that never saw the case predicted it"
@@ -345,16 +347,62 @@ def _train(request: Request, out: Path, *, fold: int | None, select_best: bool) 
     )
 
 
-def _predict(request: Request, bundle: Path, cases: Sequence[Case], predictions: Path) -> None:
-    images = [ImageCase(id=c.id, paths=resolve_image(request.data_root, c), names=c.image) for c in cases]
-    with load_predictor(bundle, trust=request.trust) as predictor:
-        run_batch(predictor, images, predictions)
-
-
-def _evaluate(request: Request, manifest: Manifest, cases: Sequence[Case], predictions: Path) -> Evaluation:
-    held_out = manifest.model_copy(update={"training": (), "validation": (), "unlabeled": (), "test": tuple(cases)})
-    evaluation = evaluate_segmentations(held_out, root=request.data_root, predictions=predictions, part="test")
+def _evaluate(task: _Task, manifest: Manifest, cases: Sequence[Case], predictions: Path) -> Scores:
+    evaluation = task.evaluate(manifest, cases, predictions)
     record = provenance("finetune", manifest=manifest.sha256())
-    write_json(request.out / "results" / "metrics.json", {"medssl": record, **evaluation.to_json()})
-    write_text(request.out / "results" / "metrics.csv", evaluation.to_csv())
+    results = task.request.out / "results"
+    write_json(results / "metrics.json", {"medssl": record, **evaluation.to_json()})
+    write_text(results / "metrics.csv", evaluation.to_csv())
     return evaluation
+
+
+class _Task(Protocol):
+    """What differs between bundles that segment and bundles that classify."""
+
+    request: Request
+
+    def prepare(self, manifest: Manifest, anonymous: Manifest) -> Sequence[Finding]:
+        """Make the new bundle for the dataset, once; keep the manifest without patients beside the results."""
+
+    def predict(self, bundle: Path, cases: Sequence[Case], predictions: Path) -> None:
+        """Run a trained bundle over cases."""
+
+    def evaluate(self, manifest: Manifest, cases: Sequence[Case], predictions: Path) -> Any:
+        """Score predictions of cases."""
+
+    def describe(self, manifest: Manifest, evaluation: Any, meaning: str) -> None:
+        """Write metadata and documents of the new bundle."""
+
+
+class _Segmenting:
+    """A bundle that makes label maps."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.plan: Plan | None = None
+
+    def prepare(self, manifest: Manifest, anonymous: Manifest) -> Sequence[Finding]:
+        settings = _continual_settings(self.request.bundle)
+        self.plan, findings = prepare_bundle(
+            self.request.bundle,
+            self.request.out,
+            manifest,
+            self.request.data_root,
+            wishes=self.request.wishes,
+            settings=settings,
+        )
+        return findings
+
+    def predict(self, bundle: Path, cases: Sequence[Case], predictions: Path) -> None:
+        images = [ImageCase(id=c.id, paths=resolve_image(self.request.data_root, c), names=c.image) for c in cases]
+        with load_predictor(bundle, trust=self.request.trust) as predictor:
+            run_batch(predictor, images, predictions)
+
+    def evaluate(self, manifest: Manifest, cases: Sequence[Case], predictions: Path) -> Evaluation:
+        held_out = manifest.model_copy(update={"training": (), "validation": (), "unlabeled": (), "test": tuple(cases)})
+        return evaluate_segmentations(held_out, root=self.request.data_root, predictions=predictions, part="test")
+
+    def describe(self, manifest: Manifest, evaluation: Any, meaning: str) -> None:
+        if self.plan is not None:
+            request = self.request
+            describe(Description(request.out, manifest, self.plan, evaluation, meaning, source=request.bundle.name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def train_folds(
     manifest: Path,
     out: Path,
     data_root: Path | None = None,
+    config_files: Sequence[str] = ("train",),
     overrides: Mapping[str, Any] | None = None,
     trust: bool = False,
 ) -> list[dict[str, Any]]:
@@ -41,6 +42,7 @@ def train_folds(
         manifest: Manifest whose training cases have folds.
         out: Folder of the run.
         data_root: Folder the manifest's paths start from; the manifest's own folder by default.
+        config_files: Files of configs/, merged in this order.
         overrides: Configuration ids and their values for every network.
         trust: Run code that bundles do not need.
 
@@ -57,7 +59,8 @@ def train_folds(
         member = out / MEMBERS / f"fold_{fold}"
         _logger.info("fold %d of %s", fold, folds)
         values = {"select_best": False, **(overrides or {}), "fold": fold}
-        records.append(train(bundle, manifest=manifest, out=member, data_root=data_root, overrides=values, trust=trust))
+        common: dict[str, Any] = {"manifest": manifest, "data_root": data_root, "trust": trust}
+        records.append(train(bundle, out=member, config_files=config_files, overrides=values, **common))
         held_out = [
             ImageCase(id=case.id, paths=resolve_image(data_root or manifest.parent, case), names=case.image)
             for case in dataset.training

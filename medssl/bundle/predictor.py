@@ -54,12 +54,12 @@ def load_predictor(
     """
     config = load_config(bundle, ("inference",), trust=trust)
     _require_parts(config)
-    parser = _parser(config, bundle)
+    parser = bundle_parser(config, bundle)
     chosen = choose_device(device)
     tiles = _tiles(parser.get_parsed_content("inferer"), chosen, batch_size=batch_size, overlap=overlap)
     rule = output_rule(parser.get_parsed_content("postprocessing"))
     steps = preprocessing_steps(parser.get_parsed_content("preprocessing"))
-    weights = _weights_path(parser, bundle)
+    weights = weights_path(parser, bundle)
     network = parser.get_parsed_content("network_def")
     load_weights(network, weights)
     if uncertainty:
@@ -75,10 +75,10 @@ def load_predictor(
             version=str(metadata.get("version", "")),
             weights_sha256=sha256_file(weights),
             config_sha256=sha256_json(resolved_json(config)),
-            labels=_labels(metadata),
+            labels=class_names(metadata),
         ),
         device=chosen,
-        amp_dtype=_amp_dtype(parser, chosen),
+        amp_dtype=chosen_dtype(parser, chosen),
         # Masks are put into the network for a pass, which two lanes at once would mix up
         lanes=1 if uncertainty else _lanes(chosen, workers),
         maps=MAPS if uncertainty else (),
@@ -146,7 +146,8 @@ def _require_parts(config: BundleConfig) -> None:
         raise ConfigError(message)
 
 
-def _parser(config: BundleConfig, bundle: Path) -> Any:
+def bundle_parser(config: BundleConfig, bundle: Path) -> Any:
+    """Return MONAI's parser of a configuration that `load_config` returned, with the network on the CPU."""
     from monai.bundle import ConfigParser
 
     # The network goes to its device later: here it only takes its weights.
@@ -165,7 +166,7 @@ def _tiles(inferer: Any, device: torch.device, *, batch_size: int | None, overla
     return dataclasses.replace(tiles, batch_size=size, overlap=tiles.overlap if overlap is None else (overlap,) * 3)
 
 
-def _weights_path(parser: Any, bundle: Path) -> Path:
+def weights_path(parser: Any, bundle: Path) -> Path:
     """Return what the configuration's CheckpointLoader loads, or models/model.pt."""
     for number, handler in enumerate(parser.get("handlers") or []):
         if isinstance(handler, Mapping) and handler.get("_target_") == "CheckpointLoader":
@@ -173,7 +174,12 @@ def _weights_path(parser: Any, bundle: Path) -> Path:
     return bundle / "models" / "model.pt"
 
 
-def _labels(metadata: Mapping[str, Any]) -> dict[str, str]:
+def class_names(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return the classes that metadata.json names, channel to name.
+
+    Raises:
+        ConfigError: If it names none.
+    """
     try:
         labels: dict[str, str] = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     except (KeyError, TypeError) as error:
@@ -182,7 +188,7 @@ def _labels(metadata: Mapping[str, Any]) -> dict[str, str]:
     return {str(value): str(name) for value, name in labels.items()}
 
 
-def _amp_dtype(parser: Any, device: torch.device) -> torch.dtype | None:
+def chosen_dtype(parser: Any, device: torch.device) -> torch.dtype | None:
     """Return the type of mixed precision; a CPU computes in float32, as MONAI's engine does there."""
     if device.type != "cuda" or not parser.get("amp"):
         return None

@@ -18,7 +18,6 @@ from medssl.training.distributed import is_launched, is_main_process
 
 _logger = logging.getLogger("medssl.bundle")
 
-_SEVERAL = "multi_gpu_pretrain.json"
 _ENCODER = "models/encoder.pt"
 
 
@@ -36,7 +35,7 @@ def pretrain(
 
     A finished stage is not run again. Stage NAME keeps its log in results/NAME and its resume file in
     checkpoints/NAME.pt; each writes models/encoder.pt, from which the next one starts. Under torchrun,
-    `multi_gpu_pretrain.json` is merged last into every stage.
+    `multi_gpu_NAME.json` is merged last into stage NAME.
 
     Args:
         bundle: Bundle folder; its configuration is copied to `out` at the first start.
@@ -56,11 +55,10 @@ def pretrain(
     """
     source = out if (out / "configs").is_dir() else bundle
     names = tuple(stages) or stage_names(source)
-    several = (_SEVERAL,) if is_launched() else ()
     own = _overrides_of(source, names, overrides or {})
     # Every stage is read and checked before the first one runs for hours
     configs = [
-        load_config(source, (name, *several), {**own[name], **run_paths(out, manifest, data_root)}, trust=trust)
+        load_config(source, _files(name), {**own[name], **run_paths(out, manifest, data_root)}, trust=trust)
         for name in names
     ]
     dataset = load_manifest(manifest)
@@ -71,6 +69,10 @@ def pretrain(
             run.refuse_to_change_under(name, names[number + 1 :])
         records.append(run.stage(name, config, is_last=number + 1 == len(names)))
     return records[-1]
+
+
+def _files(stage: str) -> tuple[str, ...]:
+    return (stage, f"multi_gpu_{stage}") if is_launched() else (stage,)
 
 
 def stage_names(bundle: Path) -> tuple[str, ...]:
@@ -89,16 +91,20 @@ def stage_names(bundle: Path) -> tuple[str, ...]:
 
 
 def _overrides_of(bundle: Path, names: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Give each override to the stages that have its id."""
-    contents = {name: merge_config(bundle, (config_path(bundle, name).stem,)).content for name in names}
+    """Give each override to the stages that have its id; one of other stages of the bundle is no mistake."""
+    others = [path.stem for path in (bundle / "configs").glob("pretrain*.json")]
+    contents = {
+        name: merge_config(bundle, (config_path(bundle, name).stem,)).content
+        for name in dict.fromkeys((*names, *others))
+    }
     for item_id in overrides:
         if not any(_has(content, item_id) for content in contents.values()):
             hint = nearest_id(contents[names[0]], item_id)
             message = f"--set {item_id}: no stage of {', '.join(names)} has this id.{hint} Correct the id."
             raise ConfigError(message)
     return {
-        name: {item_id: value for item_id, value in overrides.items() if _has(content, item_id)}
-        for name, content in contents.items()
+        name: {item_id: value for item_id, value in overrides.items() if _has(contents[name], item_id)}
+        for name in names
     }
 
 

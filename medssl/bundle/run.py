@@ -9,13 +9,14 @@ import resource
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from medssl.bundle.config import META, BundleConfig, config_path, get_item, read_json
 from medssl.bundle.resolve import load_config, own_errors, resolved_json, workflow_of
 from medssl.core.errors import ConfigError
-from medssl.core.files import atomic_folder, sha256_file, sha256_json, sweep_leftovers, write_json
+from medssl.core.files import atomic_folder, sha256_file, sha256_json, sole_writer, sweep_leftovers, write_json
 from medssl.core.provenance import provenance
 from medssl.data.manifest import Manifest, load_manifest
 from medssl.training.distributed import is_launched, is_main_process, process_count, wait_for_all
@@ -107,7 +108,8 @@ def train(
     record = provenance("train", manifest=dataset.sha256(), overrides=dict(overrides or {}))
     if is_main:
         prepare_run(bundle, out, settings_of(config, dataset))
-    record |= run_initialized(flow)
+    with sole_writer(out) if is_main else nullcontext():
+        record |= run_initialized(flow)
     if is_main:
         record["weights_sha256"] = sha256_file(out / "models" / "model.pt")
         write_json(out / _RESULTS / "run.json", record)

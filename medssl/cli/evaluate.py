@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from medssl.core.findings import Finding
     from medssl.data.manifest import Manifest, Part
     from medssl.evaluation import Evaluation, Interval
+    from medssl.evaluation.classification_summary import ClassEvaluation
     from medssl.evaluation.detection_summary import DetectionEvaluation
 
 _SHOWN_FINDINGS = 20
@@ -28,7 +29,11 @@ def evaluate(
     *,
     manifest: Annotated[Path, typer.Option(help="Manifest with the reference labels.")],
     task: Annotated[
-        str, typer.Option(help="segmentation, or detection (<case id>_detection_map.nii.gz, through picai_eval).")
+        str,
+        typer.Option(
+            help="segmentation, detection (<case id>_detection_map.nii.gz, through picai_eval), or "
+            "classification (<case id>_classes.json)."
+        ),
     ] = "segmentation",
     part: Annotated[str, typer.Option(help="Part to score: training, validation or test.")] = "test",
     data_root: Annotated[Path | None, typer.Option(help="Folder of the manifest's paths. Default: its own.")] = None,
@@ -43,9 +48,9 @@ def evaluate(
     """Score segmentations: Dice, HD95, surface Dice and volume error per class, with intervals over patients.
 
     With --task detection: AUROC of cases, average precision of lesions, and sensitivity at 0.5, 1 and 2 false
-    candidates a case. Writes metrics.json and metrics.csv into --out, or beside the predictions. Nothing is resampled,
-    labels are matched by name, and cases that cannot be scored are listed. Exit code 0: all scored; 3: some cases
-    failed; 2: nothing could be scored; 1: usage.
+    candidates a case; with --task classification: AUC, F1 and accuracy. Writes metrics.json and metrics.csv into
+    --out, or beside the predictions. Nothing is resampled, labels are matched by name, and cases that cannot be
+    scored are listed. Exit code 0: all scored; 3: some cases failed; 2: nothing could be scored; 1: usage.
     """
     from medssl.core.files import write_json, write_text
     from medssl.data.manifest import load_manifest
@@ -59,11 +64,16 @@ def evaluate(
         "workers": workers,
         "seed": seed,
     }
-    evaluation: Evaluation | DetectionEvaluation
-    if _is_detection(task):
+    evaluation: Evaluation | DetectionEvaluation | ClassEvaluation
+    _require_task(task)
+    if task == "detection":
         from medssl.evaluation.detection import evaluate_detections
 
         evaluation = evaluate_detections(content, minimum_overlap=minimum_overlap, **common)
+    elif task == "classification":
+        from medssl.evaluation.classification import evaluate_classes
+
+        evaluation = evaluate_classes(content, predictions=predictions, part=common["part"], seed=seed)
     else:
         evaluation = evaluate_segmentations(content, tolerance_mm=tolerance_mm, **common)
     target = out or predictions
@@ -74,26 +84,30 @@ def evaluate(
     return _exit_code(evaluation)
 
 
-def show_scores(evaluation: Evaluation | DetectionEvaluation) -> None:
-    """Print the table of either kind of evaluation, what was noticed, and how it was made."""
+def show_scores(evaluation: Evaluation | DetectionEvaluation | ClassEvaluation) -> None:
+    """Print the table of any kind of evaluation, what was noticed, and how it was made."""
+    from medssl.cli.evaluate_classes import show_classes
     from medssl.cli.evaluate_detection import show_detections
     from medssl.evaluation import Evaluation
+    from medssl.evaluation.classification_summary import ClassEvaluation
 
     if isinstance(evaluation, Evaluation):
         show_evaluation(evaluation)
+    elif isinstance(evaluation, ClassEvaluation):
+        show_classes(evaluation)
+        show_noticed(evaluation.findings)
     else:
         show_detections(evaluation)
         show_noticed(evaluation.findings)
 
 
-def _is_detection(task: str) -> bool:
+def _require_task(task: str) -> None:
     from medssl.core.suggest import did_you_mean
 
-    known = ("segmentation", "detection")
+    known = ("segmentation", "detection", "classification")
     if task not in known:
-        message = f"--task: expected {' or '.join(known)}, got {task!r}.{did_you_mean(task, known)}"
+        message = f"--task: expected one of {', '.join(known)}, got {task!r}.{did_you_mean(task, known)}"
         raise ConfigError(message)
-    return task == "detection"
 
 
 def _part(name: str) -> Part:
@@ -122,7 +136,7 @@ def _provenance(manifest: Manifest, predictions: Path, part: str) -> dict[str, A
     return provenance("evaluate", **inputs)
 
 
-def _exit_code(evaluation: Evaluation | DetectionEvaluation) -> int:
+def _exit_code(evaluation: Evaluation | DetectionEvaluation | ClassEvaluation) -> int:
     from medssl.core.findings import has_errors
 
     if not evaluation.scored:

@@ -29,9 +29,9 @@ def finetune(
 ) -> int:
     """Fine-tune BUNDLE on the labelled cases of a manifest and leave a bundle that verifies.
 
-    Labels, channels, spacing, patch and normalisation follow your data. Without --folds, the best checkpoint is
-    chosen on the validation part (or fold 0), so the score at the end is optimistic. A co-trained bundle also adapts
-    to unlabelled cases alone. The same command continues a run that was stopped.
+    Labels, channels, spacing, patch and normalisation follow your data. Without --folds, the best checkpoint is chosen
+    on the validation part (or fold 0), so the score at the end is optimistic. A co-trained bundle also adapts to
+    unlabelled cases alone; one that classifies takes the class of each case. The same command resumes.
     """
     from medssl.bundle.catalog import find_bundle
 
@@ -42,7 +42,7 @@ def finetune(
     from medssl.bundle.finetune import finetune as run_finetune
     from medssl.bundle.verify import verify_bundle
     from medssl.cli.check import refuse_broken_data
-    from medssl.cli.evaluate import show_evaluation
+    from medssl.cli.evaluate import show_scores
     from medssl.cli.findings import show_findings
     from medssl.core import exit_codes
 
@@ -62,7 +62,7 @@ def finetune(
     outcome = run_finetune(request)
     show_findings(outcome.findings)
     if outcome.evaluation is not None:
-        show_evaluation(outcome.evaluation)
+        show_scores(outcome.evaluation)
     typer.echo(f"These are scores of {outcome.meaning}." if outcome.evaluation else f"{outcome.meaning}.")
     verification = verify_bundle(out)
     show_findings(verification.findings)

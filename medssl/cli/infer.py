@@ -1,11 +1,11 @@
-"""`medssl infer`: segment images with a bundle."""
+"""`medssl infer`: segment or classify images with a bundle."""
 
 from __future__ import annotations
 
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -41,40 +41,62 @@ def infer(
     """Segment every INPUT with BUNDLE and write the label maps on the grid of the images.
 
     Bundles that detect lesions also write <id>_lesion_probability.nii.gz and <id>_detection_map.nii.gz, and for
-    imported prostate exams both on the grid of the T2W. The same command continues a run that was stopped: cases whose
-    input, weights and output are unchanged are kept.
+    imported prostate exams both on the grid of the T2W; one that classifies 2D images writes <case id>_classes.json and
+    predictions.csv instead. The same command continues a run that was stopped: cases whose input, weights and output
+    are unchanged are kept.
     """
     started = time.monotonic()
-    from medssl.bundle.catalog import find_bundle
-    from medssl.bundle.predictor import load_predictor
+    from medssl.bundle.catalog import classifies, find_bundle
+    from medssl.data.images import IMAGE_SUFFIXES
     from medssl.inference.batch import exit_code, run_batch
-    from medssl.inference.cases import gather_cases
+    from medssl.inference.cases import SUFFIXES, gather_cases
+    from medssl.inference.classes import classify_batch
 
-    cases = gather_cases(inputs, part=part, data_root=data_root, outside=out)
+    folder = find_bundle(bundle)
+    flat = classifies(folder)
+    suffixes = IMAGE_SUFFIXES if flat else SUFFIXES
+    cases = gather_cases(inputs, part=part, data_root=data_root, outside=out, suffixes=suffixes)
     if not cases:
         typer.echo("error: the inputs hold no case. Check --part and the manifest.", err=True)
         return exit_codes.NOTHING_DONE
-    tiling: dict[str, Any] = {"device": device, "batch_size": batch_size, "overlap": overlap}
-    with (
-        _stop_on_sigterm(),
-        load_predictor(
-            find_bundle(bundle), **tiling, workers=workers, uncertainty=uncertainty, trust=trust
-        ) as predictor,
-        _case_lines(len(cases)) as show,
-    ):
+    loading: dict[str, Any] = {"device": device, "batch_size": batch_size, "trust": trust}
+    options: dict[str, Any] = {"skip_finished": not overwrite}
+    if flat:
+        _refuse_options(overlap=overlap, probabilities=probabilities, uncertainty=uncertainty, workers=workers)
+    else:
+        loading |= {"overlap": overlap, "workers": workers, "uncertainty": uncertainty}
+        options |= {"probabilities": probabilities, "stall_seconds": time_limit}
+    run = classify_batch if flat else run_batch
+    with _stop_on_sigterm(), _loaded(folder, flat, loading) as predictor, _case_lines(len(cases)) as show:
         typer.echo(predictor.describe())
-        records = run_batch(
-            predictor,
-            cases,
-            out,
-            probabilities=probabilities,
-            skip_finished=not overwrite,
-            startup_seconds=time.monotonic() - started,
-            stall_seconds=time_limit,
-            on_case=show,
-        )
+        records = run(predictor, cases, out, **options, startup_seconds=time.monotonic() - started, on_case=show)
     _summarise(records, out)
     return exit_code(records)
+
+
+def _loaded(bundle: Path, flat: bool, options: dict[str, Any]) -> AbstractContextManager[Any]:
+    """Return the predictor of a bundle, to be used in a `with` block."""
+    if flat:
+        from medssl.bundle.classifier import load_classifier
+
+        return nullcontext(load_classifier(bundle, **options))
+    from medssl.bundle.predictor import load_predictor
+
+    return load_predictor(bundle, **options)
+
+
+def _refuse_options(**given: Any) -> None:
+    """Refuse what only a segmenting bundle does.
+
+    Raises:
+        ConfigError: If any was asked for.
+    """
+    from medssl.core.errors import ConfigError
+
+    wrong = [name for name, value in given.items() if value]
+    if wrong:
+        message = f"--{wrong[0]}: expected a bundle that segments, found one that classifies images. Leave it out."
+        raise ConfigError(message)
 
 
 def _summarise(records: list[dict[str, Any]], out: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -13,7 +13,7 @@ from medssl.core import exit_codes
 
 if TYPE_CHECKING:
     from medssl.data.manifest import Manifest
-    from medssl.studies.plan import Run, StudyPlan
+    from medssl.studies.plan import Arm, Pretraining, Run, StudyPlan
     from medssl.studies.run import Hands
 
 
@@ -65,7 +65,7 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
     record: dict[str, Any] = {
         "medssl": block,
         "command": command,
-        "plan": plan.model_dump(mode="json"),
+        "plan": plan.to_json(),
         "interval": INTERVAL,
     }
     record |= {"rows": [row.to_json() for row in rows], "labels_saved": labels_saved(rows, plan.baseline)}
@@ -83,14 +83,31 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
     from medssl.bundle.catalog import find_bundle
     from medssl.bundle.ensemble import assemble_ensemble, split_views
     from medssl.bundle.finetune import prepare_bundle, serves
+    from medssl.bundle.pretrain import pretrain as run_pretraining
     from medssl.bundle.run import train
     from medssl.data.manifest import load_manifest
     from medssl.studies.run import Hands
 
-    def execute(run: Run, manifest: Path, folder: Path) -> Mapping[str, Any]:
-        given = str(run.arm.bundle)
+    def bundle_of(arm: Arm) -> Path:
+        given = str(arm.bundle)
         inside = plan_folder / given
-        bundle = find_bundle(inside if (inside / "configs").is_dir() else given)
+        return find_bundle(inside if (inside / "configs").is_dir() else given)
+
+    def pretrain(arm: Arm, manifest: Path, folder: Path) -> None:
+        made = cast("Pretraining", arm.pretrain)
+        iterations, per_epoch = plan.length(made.iterations)
+        fixed = {"epochs": iterations // per_epoch, "iterations_per_epoch": per_epoch, "seed": made.seed}
+        run_pretraining(
+            bundle_of(arm),
+            manifest=manifest,
+            out=folder,
+            data_root=root,
+            stages=made.stages,
+            overrides={**made.set, **fixed},
+        )
+
+    def execute(run: Run, manifest: Path, folder: Path) -> Mapping[str, Any]:
+        bundle = bundle_of(run.arm)
         out = folder / "bundle"
         dataset = load_manifest(manifest)
         if not serves(bundle, dataset):
@@ -117,12 +134,12 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
             scores.append(_score(bundle, manifest, folder / "views" / view, part=plan.part, root=root))
         return scores
 
-    return Hands(execute=execute, fuse=fuse, part=part)
+    return Hands(execute=execute, fuse=fuse, part=part, pretrain=pretrain)
 
 
 def _overrides(run: Run, plan: StudyPlan) -> dict[str, Any]:
     """Return the settings that make every arm's run comparable: length, seed, last checkpoint, no look at cases."""
-    per_epoch = min(plan.iterations_per_epoch, run.iterations)
+    _, per_epoch = plan.length(run.iterations)
     epochs = run.iterations // per_epoch
     fixed = {"epochs": epochs, "iterations_per_epoch": per_epoch, "seed": run.seed}
     return {"select_best": False, "val_interval": epochs + 1, **run.arm.set, **fixed}

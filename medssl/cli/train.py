@@ -14,6 +14,9 @@ def train(
     manifest: Annotated[Path, typer.Option(help="Manifest of the data set.")],
     out: Annotated[Path, typer.Option(help="Run folder; becomes a bundle with the trained weights.")],
     data_root: Annotated[Path | None, typer.Option(help="Folder the manifest's paths start from.")] = None,
+    config: Annotated[
+        list[str] | None, typer.Option(help="Configuration to merge, in this order; default: train. May be repeated.")
+    ] = None,
     folds: Annotated[
         bool,
         typer.Option("--folds", help="One network for each fold of the manifest, and an ensemble."),
@@ -23,7 +26,7 @@ def train(
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Run code that bundles do not need.")] = False,
 ) -> int:
-    """Train BUNDLE on the labelled cases of a manifest.
+    """Train BUNDLE on the labelled cases of a manifest, from its pre-trained encoder if it has one.
 
     The run folder holds everything to continue: the same command resumes where the run stopped. With --folds, OUT has
     folds/fold_K, what each network predicts for the cases it never saw (medssl evaluate OUT/cross_validation --part
@@ -43,6 +46,7 @@ def train(
     if get_node_local_rank(fallback_rank=0) == 0:  # under torchrun one process of each machine is enough
         refuse_broken_data(manifest, data_root or manifest.parent)
     common: dict[str, Any] = {"manifest": manifest, "out": out, "data_root": data_root, "trust": trust}
+    common["config_files"] = tuple(config or ["train"])
     overrides = parse_overrides(set_ or [])
     if folds:
         return _train_folds(folder, overrides, common)

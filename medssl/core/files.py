@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,8 +156,12 @@ def sweep_leftovers(folder: Path) -> int:
 
 
 @contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
+def sole_writer(folder: Path, *, patience: float = 15.0) -> Iterator[None]:
     """Hold a folder, so that no other process of medssl writes into it meanwhile; nothing is left behind.
+
+    Args:
+        folder: The folder; made if needed.
+        patience: Seconds to wait for it. The workers of a killed process hold it until they notice.
 
     Raises:
         ConfigError: If another process holds it.
@@ -164,20 +169,25 @@ def sole_writer(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        _lock(handle, folder)
+        _lock(handle, folder, time.monotonic() + patience)
         yield
     finally:
         os.close(handle)  # releases the lock, as does the end of the process, however it ends
 
 
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        message = f"{folder}: another process is writing there. Wait for it, or choose another --out."
-        raise ConfigError(message) from error
-    except OSError:  # a file system without locks: as good as before there was one
-        return
+def _lock(handle: int, folder: Path, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                message = f"{folder}: another process is writing there. Wait for it, or choose another --out."
+                raise ConfigError(message) from error
+            time.sleep(0.2)
+        except OSError:  # a file system without locks: as good as before there was one
+            return
+        else:
+            return
 
 
 def _writer_lives(path: Path) -> bool:

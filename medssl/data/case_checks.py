@@ -2,7 +2,7 @@
 
 Codes beside those of `medssl.data.volumes`: manifest, link-outside, sha256, channel-shape, channel-affine,
 image-constant, label-missing, label-ignored, label-shape, label-affine, label-float, label-not-integer,
-label-value, label-empty, unexpected.
+label-value, label-empty, class-missing, class-unknown, unexpected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import numpy as np
 from medssl.core.errors import GeometryError, ImageError
 from medssl.core.files import inside_root, sha256_file
 from medssl.core.findings import Finding, Severity, finding_from
+from medssl.data.images import is_image_file, read_image
 from medssl.data.manifest import Case, Part
+from medssl.data.volume_checks import size_of_regular_file
 from medssl.data.volumes import Header, Volume, read_header, read_volume
 from medssl.data.voxel_hash import VoxelDigests, voxel_digests
 
@@ -108,6 +110,8 @@ class _Examination:
 
     def run(self) -> CaseReport:
         case = self.task.case
+        if is_image_file(case.image[0]):
+            return self.run_image()
         headers = [self.guard(path, self.header, path) for path in case.image]
         self.compare_channels(headers)
         self.guard(case.image[0], self.compare_sha256)
@@ -121,6 +125,17 @@ class _Examination:
             label_values=self.label(headers[0]),
             findings=self.findings,
         )
+
+    def run_image(self) -> CaseReport:
+        """Look at a 2D image, which has no geometry and is learnt from by its class."""
+        case, relative = self.task.case, self.task.case.image[0]
+        self.guard(relative, self.compare_sha256)
+        digest = self.guard(relative, self.flat_image, relative)
+        if case.class_ is None and self.task.part != "unlabeled":
+            text = f"expected a class for this {self.task.part} image, found none."
+            fix = 'Give the case a "class" of the manifest\'s labels, or move it to unlabeled.'
+            self.add("class-missing", text, fix=fix, where=relative)
+        return CaseReport(digests=None if digest is None else (digest,), findings=self.findings)
 
     def add(self, code: str, text: str, *, fix: str, where: str, severity: Severity = "error") -> None:
         case = self.task.case.id
@@ -165,13 +180,21 @@ class _Examination:
 
     def image(self, relative: str) -> VoxelDigests | None:
         volume = read_volume(inside_root(self.task.root, relative))
-        lowest, highest = volume.voxels.min(), volume.voxels.max()
+        return self.digests(volume.header.path, volume.voxels, relative)
+
+    def flat_image(self, relative: str) -> VoxelDigests | None:
+        path = self.locate(relative)
+        size_of_regular_file(path)
+        pixels = read_image(path)
+        return self.digests(path, pixels[:, :, None], relative)
+
+    def digests(self, path: Path, voxels: Any, relative: str) -> VoxelDigests | None:
+        lowest, highest = voxels.min(), voxels.max()
         if lowest == highest:
-            name = volume.header.path.name
-            text = f"{name}: expected an image with contrast, found {lowest:g} in every voxel."
+            text = f"{path.name}: expected an image with contrast, found {lowest:g} in every voxel."
             self.add("image-constant", text, fix="Export the image again, or take the case out.", where=relative)
             return None
-        return voxel_digests(volume.voxels)
+        return voxel_digests(voxels)
 
     def label(self, image: Header | None) -> frozenset[int] | None:
         case, part = self.task.case, self.task.part

@@ -11,7 +11,9 @@ from monai.data import CacheDataset
 
 from medssl.core.errors import ConfigError, ImageError, MedsslError
 from medssl.core.seeding import derive_seed
+from medssl.data.images import is_image_file
 from medssl.data.manifest import PARTS, Case, Manifest, load_manifest, resolve_image, resolve_label
+from medssl.data.volume_checks import size_of_regular_file
 from medssl.data.volumes import read_header, read_volume
 
 CaseDict = dict[str, Any]
@@ -94,6 +96,31 @@ def labelled_cases(*, manifest: str, data_root: str | None = None, parts: Sequen
     """List the cases of some parts that have a label; empty if there are none."""
     content, root = _open(manifest, data_root)
     return [_as_dict(root, case) for part, case in content.cases() if part in set(parts) and case.label is not None]
+
+
+def pseudo_labelled_cases(*, manifest: str, data_root: str | None = None, predictions: str) -> list[CaseDict]:
+    """List the unlabelled cases with the label maps that `medssl infer` made of them, for self-training.
+
+    Args:
+        manifest: Manifest file.
+        data_root: Folder the manifest's paths start from; the manifest's own folder by default.
+        predictions: Folder with `<case id>.nii.gz`.
+
+    Raises:
+        ConfigError: If a case has no prediction.
+    """
+    found = [
+        {**case, "label": str(Path(predictions) / f"{case['case_id']}.nii.gz")}
+        for case in unlabeled_cases(manifest=manifest, data_root=data_root)
+    ]
+    missing = [case["case_id"] for case in found if not Path(case["label"]).is_file()]
+    if missing:
+        message = (
+            f"{predictions}: expected a label map of every unlabelled case, found none of {', '.join(missing[:5])}. "
+            "Make them: medssl infer BUNDLE MANIFEST --part unlabeled --out PREDICTIONS"
+        )
+        raise ConfigError(message)
+    return found
 
 
 def cases_with_lesion(data: Sequence[Mapping[str, Any]]) -> list[bool]:
@@ -189,7 +216,10 @@ def _require_volumes(entry: CaseDict) -> None:
     for key in ("image", "label"):
         value = entry.get(key, ())
         for path in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
-            read_header(Path(path))
+            if is_image_file(path):
+                size_of_regular_file(Path(path))
+            else:
+                read_header(Path(path))
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from monai.transforms import MapTransform
 
 from medssl.core.errors import ImageError
 
@@ -44,3 +46,30 @@ def read_image(path: Path) -> npt.NDArray[Any]:
         text = f"{path.name}: expected finite pixels, found NaN or infinite ones."
         raise ImageError(text, fix="Export the image again.", code="image-not-finite")
     return pixels
+
+
+def read_grey_image(path: Path) -> npt.NDArray[np.uint8]:
+    """Read an 8-bit 2D image as it is shown: (X, Y), x to the right and y down.
+
+    Raises:
+        ImageError: As `read_image`; or the file is a volume, or has more than 8 bits.
+    """
+    if not is_image_file(path):
+        text = f"{path.name}: expected a 2D image ({', '.join(IMAGE_SUFFIXES)}), found another suffix."
+        raise ImageError(text, fix="Export the slice as an image, or take the case out.", code="file-format")
+    pixels = read_image(path)
+    if pixels.dtype != np.uint8:
+        text = f"{path.name}: expected an 8-bit image, found {pixels.dtype}."
+        raise ImageError(text, fix="Window it to 8 bits, as the training images were.", code="image-type")
+    return np.ascontiguousarray(pixels.T)
+
+
+class LoadGreyImaged(MapTransform):
+    """Replace paths by images (1, X, Y), float32, from 0 to 255; colours become their luminance."""
+
+    def __call__(self, data: Any) -> dict[Any, Any]:
+        """Load the images of one case."""
+        loaded = dict(data)
+        for key in self.key_iterator(loaded):
+            loaded[key] = torch.from_numpy(read_grey_image(Path(loaded[key])).astype(np.float32))[None]
+        return loaded

@@ -38,6 +38,7 @@ def gather_cases(
     part: str | None = None,
     data_root: Path | None = None,
     outside: Path | None = None,
+    suffixes: tuple[str, ...] = SUFFIXES,
 ) -> list[ImageCase]:
     """Return the cases behind the inputs, in the order given, folders sorted.
 
@@ -46,6 +47,7 @@ def gather_cases(
         part: Only this part of the manifests.
         data_root: Folder that manifest paths start from; by default the manifest's own.
         outside: Folder whose files are no inputs, because the run writes there.
+        suffixes: Of the image files in folders and patterns.
 
     Raises:
         ConfigError: If an input names nothing, or two cases would write the same output.
@@ -60,7 +62,7 @@ def gather_cases(
         if str(given).lower().endswith(".json"):
             listed += _manifest_cases(Path(given), part, data_root)
         else:
-            for path, name in _image_files(given, outside):
+            for path, name in _image_files(given, outside, suffixes):
                 files.setdefault(path, name)
     cases = listed + [
         ImageCase(id=case_id, paths=(path,), names=(files[path],)) for path, case_id in _file_ids(list(files)).items()
@@ -79,22 +81,26 @@ def _manifest_cases(path: Path, part: str | None, data_root: Path | None) -> lis
     ]
 
 
-def _image_files(given: str | Path, outside: Path | None) -> Iterator[tuple[Path, str]]:
+def _image_files(given: str | Path, outside: Path | None, suffixes: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
     """Yield (absolute path, name in the record)."""
     path = Path(given)
     if path.is_dir():
-        found = [(child, child.relative_to(path).as_posix()) for child in sorted(path.rglob("*")) if _is_image(child)]
+        found = [
+            (child, child.relative_to(path).as_posix())
+            for child in sorted(path.rglob("*"))
+            if _is_image(child, suffixes)
+        ]
         if outside is not None:
             found = [(child, name) for child, name in found if not _absolute(child).is_relative_to(_absolute(outside))]
     elif glob.has_magic(str(given)) and not path.exists():
         children = [Path(name) for name in sorted(glob.glob(str(given), recursive=True))]  # noqa: PTH207  (patterns may be absolute)
-        found = [(child, child.name) for child in children if _is_image(child)]
+        found = [(child, child.name) for child in children if _is_image(child, suffixes)]
     else:
         # A single file is taken as it is: if it is missing or no image, the case says so and the others go on.
         found = [(path, path.name)]
     if not found:
         message = (
-            f"input {str(given)!r}: expected image files ({', '.join(SUFFIXES)}), found none. "
+            f"input {str(given)!r}: expected image files ({', '.join(suffixes)}), found none. "
             "Check the path; DICOM folders are converted first with: medssl import FOLDER"
         )
         raise ConfigError(message)
@@ -102,10 +108,10 @@ def _image_files(given: str | Path, outside: Path | None) -> Iterator[tuple[Path
         yield _absolute(child), name
 
 
-def _is_image(path: Path) -> bool:
+def _is_image(path: Path, suffixes: tuple[str, ...]) -> bool:
     # a link that leads nowhere is no file, but it is an input that the user must hear about
     return (
-        path.name.lower().endswith(SUFFIXES)
+        path.name.lower().endswith(suffixes)
         and not path.name.startswith(".")
         and (path.is_symlink() or not path.is_dir())
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medssl.metrics.detection_table import DetectionTable, Values, Weights, ranked_sums
 
@@ -16,12 +17,23 @@ def auroc(table: DetectionTable, weights: Weights) -> Values:
         table: Results of the cases.
         weights: How often each draw has each case, (draws, cases).
     """
-    _, (positive, negative) = _ranked(table, weights)
+    return area_under_roc(table.case_confidence, table.positive, weights)
+
+
+def area_under_roc(confidence: Values, positive: NDArray[np.bool_], weights: Weights) -> Values:
+    """Return the area under the ROC curve of each draw (draws,), NaN where a draw has only one kind of case.
+
+    Args:
+        confidence: (cases), higher for positive cases at best; equal ones count half.
+        positive: (cases).
+        weights: How often each draw has each case, (draws, cases).
+    """
+    _, (present, absent) = ranked_sums(confidence, weights * positive, weights * ~positive)
     # Negatives below each positive, counted from the top: all but those above and half of the equal ones
-    below = negative.sum(1, keepdims=True) - negative.cumsum(1) + negative / 2
-    pairs = positive.sum(1) * negative.sum(1)
+    below = absent.sum(1, keepdims=True) - absent.cumsum(1) + absent / 2
+    pairs = present.sum(1) * absent.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(pairs > 0, (positive * below).sum(1) / pairs, np.nan)
+        return np.where(pairs > 0, (present * below).sum(1) / pairs, np.nan)
 
 
 def roc_curve(table: DetectionTable, weights: Weights) -> tuple[Values, Values]:

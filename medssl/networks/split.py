@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import torch
 from monai.networks.nets import SegResNet
 from torch import Tensor, nn
 
@@ -102,6 +103,40 @@ def check_decoder_blocks(network: PretrainedNetwork, blocks: int) -> None:
             "Change decoder_blocks."
         )
         raise ConfigError(message)
+
+
+def require_pretrained(network: nn.Module) -> PretrainedNetwork:
+    """Return the network, or refuse one that does not name its parts.
+
+    Raises:
+        ConfigError: If it has no encoder contract.
+    """
+    if not isinstance(network, PretrainedNetwork):
+        message = (
+            f"{type(network).__name__}: expected a network with encode, decode_blocks, encoder_modules and "
+            "decoder_modules. Use one of medssl, such as SliceUNet or SplitSegResNet."
+        )
+        raise ConfigError(message)
+    return network
+
+
+def train_only(network: nn.Module, modules: Sequence[nn.Module]) -> None:
+    """Freeze a network but for some of its modules."""
+    network.requires_grad_(requires_grad=False)
+    for module in modules:
+        module.requires_grad_(requires_grad=True)
+
+
+@torch.no_grad()
+def feature_shape(network: nn.Module, image_size: Sequence[int], channels: int, *, blocks: int) -> torch.Size:
+    """Return channels and size of the features behind some decoder blocks, (F, x, y, z), by one pass in evaluation."""
+    split = require_pretrained(network)
+    was_training = network.training
+    network.eval()
+    image = torch.zeros(1, channels, *image_size, device=next(network.parameters()).device)
+    shape = split.decode_blocks(split.encode(image), blocks).shape[1:]
+    network.train(was_training)
+    return shape
 
 
 class TailOfModules:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ from medssl.core.files import write_text
 from medssl.core.findings import Finding
 from medssl.core.provenance import provenance
 from medssl.reports.cases import draw_cases
+from medssl.reports.class_scores import is_of_classes, summarise_class_scores
 from medssl.reports.curves import summarise_training
 from medssl.reports.dataset import summarise_dataset
 from medssl.reports.detection import is_detection, summarise_detection
 from medssl.reports.detection_cases import draw_detections
 from medssl.reports.figures import PREDICTION, REFERENCE
 from medssl.reports.pages import render
+from medssl.reports.reduction import summarise_reduction
 from medssl.reports.scores import summarise_scores
 from medssl.reports.sources import Json, Sources, read_sources
 from medssl.reports.times import summarise_times
@@ -109,22 +111,27 @@ def _keep_other_files(out: Path) -> None:
 def _collect(content: Sources, choice: _Choice) -> tuple[dict[str, Any], list[Finding]]:
     try:
         datasets = [summarise_dataset(source) for source in content.manifests]
-        pictures, picture_findings = draw_cases(content, **vars(choice))
-        detected, detection_findings = draw_detections(content, worst=choice.worst)
-        findings = [finding for dataset in datasets for finding in dataset.findings]
+        reductions = [each for each in map(summarise_reduction, content.manifests) if each is not None]
+        classified = [each for each in content.evaluations if is_of_classes(each.content)]
+        others = _without_classes(content)
+        pictures, picture_findings = draw_cases(others, **vars(choice))
+        detected, detection_findings = draw_detections(others, worst=choice.worst)
+        findings = [finding for part in (datasets, reductions) for each in part for finding in each.findings]
         findings += picture_findings + detection_findings
         rows = _finding_rows(content, findings)
         page = {
             "datasets": datasets,
             "trainings": [summarise_training(run) for run in content.runs],
+            "reductions": reductions,
             "scores": [
                 summarise_scores(each.content, source=each.title)
-                for each in content.evaluations
+                for each in others.evaluations
                 if not is_detection(each.content)
             ],
+            "class_scores": [summarise_class_scores(each.content, source=each.title) for each in classified],
             "detections": [
                 summarise_detection(each.content, source=each.title)
-                for each in content.evaluations
+                for each in others.evaluations
                 if is_detection(each.content)
             ],
             "detected": detected,
@@ -147,6 +154,13 @@ def _collect(content: Sources, choice: _Choice) -> tuple[dict[str, Any], list[Fi
         )
         raise ConfigError(f"{message} Write it again with this version, or leave it out.") from error
     return page, findings
+
+
+def _without_classes(content: Sources) -> Sources:
+    """Return the sources without what is of classified images, which has no label maps to draw."""
+    inferences = [each for each in content.inferences if not is_of_classes(each.content)]
+    evaluations = [each for each in content.evaluations if not is_of_classes(each.content)]
+    return replace(content, inferences=inferences, evaluations=evaluations)
 
 
 def _uncertainties(content: Sources) -> list[UncertaintySummary]:

@@ -46,12 +46,13 @@ def summarise_training(run: Run) -> TrainingSummary:
         notes.append("This folder has no training log (results/train_log.jsonl).")
     if run.torn_lines:
         notes.append("A line of the log is torn: the run was stopped while writing it. The line is left out.")
-    if run.log and not validation:
+    pretrains = any("spread" in event or "collapse_value" in event for event in train)
+    if run.log and not validation and not pretrains:
         notes.append("The log holds no validation.")
     if run.log and not any(event.get("kind") == "end" for event in run.log):
         notes.append("The log has no end: the run still goes on, or was stopped.")
-    drawn = (_loss(train), _dice(validation), _score(validation), _speed(train), _waiting(train))
-    curves = [curve for curve in drawn if curve is not None]
+    drawn = (_loss(train), _health(train), _rank(train), _dice(validation), _score(validation), _speed(train))
+    curves = [curve for curve in (*drawn, _waiting(train)) if curve is not None]
     return TrainingSummary(
         name=run.name,
         facts=_facts(run.log, train, validation),
@@ -85,7 +86,45 @@ def _loss(train: Sequence[Json]) -> Curve | None:
     quiet_axes(axes, x_label="step", y_label="training loss")
     axes.plot(steps, losses, color=CLASS_COLOURS[0], linewidth=1.4, marker="." if len(steps) < 3 else None)
     text = f"Training loss from {losses[0]:.3f} to {losses[-1]:.3f} over {steps[-1]:.0f} steps."
+    at, collapse = _series(train, "iteration", "collapse_value")
+    if at:
+        axes.plot(at, collapse, color=INK, linewidth=1.2, linestyle="--", label="all embeddings equal")
+        axes.legend(fontsize=8, frameon=False, labelcolor=INK)
+        text += f" A network that maps all images to one point has {collapse[-1]:.3f}."
     return Curve(title="Loss", image=svg_data(figure), description=text)
+
+
+def _health(train: Sequence[Json]) -> Curve | None:
+    """Draw how evenly embeddings are spread, how near views of one thing lie, and what a probe of labels finds."""
+    names = {"spread": "spread (1 is even)", "alignment": "distance of views", "probe": "probe (0.5 is chance)"}
+    found = {text: _series(train, "iteration", name) for name, text in names.items()}
+    if not any(steps for steps, _ in found.values()):
+        return None
+    figure = new_figure(*_SIZE_INCH)
+    axes = figure.add_subplot()
+    quiet_axes(axes, x_label="step", y_label="embeddings")
+    for index, (text, (steps, values)) in enumerate(found.items()):
+        if steps:
+            every = max(1, len(steps) // _MOST_MARKERS)
+            style = {"color": CLASS_COLOURS[index], "marker": _MARKERS[index], "markevery": every}
+            axes.plot(steps, values, linewidth=1.2, markersize=4, label=text, **style)
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8, frameon=False, labelcolor=INK)
+    last = ", ".join(f"{text} {values[-1]:.3f}" for text, (_, values) in found.items() if values)
+    return Curve(title="Embeddings", image=svg_data(figure), description=f"At the end: {last}.")
+
+
+def _rank(train: Sequence[Json]) -> Curve | None:
+    steps, ranks = _series(train, "iteration", "rankme")
+    if not steps:
+        return None
+    figure = new_figure(*_SIZE_INCH)
+    axes = figure.add_subplot()
+    quiet_axes(axes, x_label="step", y_label="effective rank (RankMe)")
+    axes.plot(steps, ranks, color=CLASS_COLOURS[0], linewidth=1.4, marker="." if len(steps) < 3 else None)
+    axes.set_ylim(bottom=0)
+    text = f"Dimensions that the embeddings fill, {ranks[-1]:.1f} at the end; to be compared within one method only."
+    return Curve(title="Effective rank", image=svg_data(figure), description=text)
 
 
 def _dice(validation: Sequence[Json]) -> Curve | None:

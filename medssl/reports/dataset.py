@@ -9,6 +9,7 @@ import numpy as np
 
 from medssl.core.errors import MedsslError
 from medssl.core.findings import Finding
+from medssl.data.images import is_image_file
 from medssl.data.manifest import PARTS, Case, resolve_image
 from medssl.data.volumes import Header, read_header
 from medssl.reports.sources import ManifestFile
@@ -95,6 +96,8 @@ def _evenly(cases: list[Case], most: int) -> list[Case]:
 def _read_headers(source: ManifestFile, cases: Sequence[Case]) -> tuple[list[Header], list[Finding]]:
     headers, findings = [], []
     for case in cases:
+        if is_image_file(case.image[0]):
+            continue  # without voxels in mm
         try:
             header = read_header(resolve_image(source.root, case)[0])
         except MedsslError as error:

@@ -156,7 +156,10 @@ def _add_folder(sources: Sources, folder: Path) -> None:
             _add_file(sources, folder / name, None)
             known = True
     if (folder / "results").is_dir() or (folder / "configs" / "metadata.json").is_file():
-        sources.runs.append(_read_run(sources, folder))
+        stages = sorted(path.parent for path in (folder / "results").glob("*/train_log.jsonl"))
+        if not stages or (folder / "results" / "train_log.jsonl").is_file():
+            sources.runs.append(_read_run(sources, folder))
+        sources.runs.extend(_read_stage(sources, folder, stage) for stage in stages)
         known = True
     if not known:
         message = f"{folder}: no run.json, metrics.json, results/ or configs/metadata.json in it. {_EXPECTED}"
@@ -177,6 +180,19 @@ def _read_run(sources: Sources, folder: Path) -> Run:
         metadata=optional("configs/metadata.json"),
         fingerprint=optional("results/fingerprint.json"),
         weights=optional("results/weights.json"),
+    )
+
+
+def _read_stage(sources: Sources, folder: Path, stage: Path) -> Run:
+    """Read one stage of a pre-training, whose log lies in a folder of its own."""
+    log, torn = read_log(stage / "train_log.jsonl")
+    weights = stage / "weights.json"
+    name = f"{_distinct_name(folder, [])}, {stage.name}"
+    return Run(
+        name=_distinct_name(Path(name), [run.name for run in sources.runs]),
+        log=log,
+        torn_lines=torn,
+        weights=_read_json(sources, weights) if weights.is_file() else None,
     )
 
 

@@ -14,11 +14,28 @@ from medssl.core.files import sha256_json
 from medssl.core.strict_json import parse_json
 from medssl.core.suggest import did_you_mean
 
+_LATER_KEYS = frozenset({"pretrain", "budget"})
 _NAME = r"^[a-z0-9]+(_[a-z0-9]+)*$"
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pretraining(_Strict):
+    """A pre-training on all images of the training part, without labels, shared by all runs of a study.
+
+    Attributes:
+        stages: Configurations of the arm's bundle that are run, in this order; by default its pretrain*.json.
+        set: Overrides of configuration ids.
+        iterations: Iterations of each stage, rounded down to whole epochs.
+        seed: Seed of the pre-training.
+    """
+
+    stages: tuple[str, ...] = ()
+    set: dict[str, Any] = {}
+    iterations: int = Field(ge=1)
+    seed: int = 0
 
 
 class Arm(_Strict):
@@ -37,6 +54,10 @@ class Arm(_Strict):
             Trains nothing of its own.
         size: Number of networks of an ensemble.
         group: "single" or "ensemble"; each is compared with the baseline of its own group.
+        pretrain: Pre-training whose encoder the arm's networks start from. Arms with the same one share it, and it is
+            carried out once; its time is recorded beside each run and is not part of the budget.
+        budget: Patches that this arm may pass forward and back instead of the study's, such as those that other arms
+            have spent on their pre-training.
     """
 
     name: str = Field(pattern=_NAME)
@@ -48,6 +69,16 @@ class Arm(_Strict):
     single_views_of: str | None = None
     size: int = Field(default=1, ge=1)
     group: Literal["single", "ensemble"] = "single"
+    pretrain: Pretraining | None = None
+    budget: int | None = Field(default=None, ge=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the arm as plain JSON values; keys that came later are left out where they say nothing.
+
+        So runs of studies that were begun before keep the hash of what decides them.
+        """
+        content = self.model_dump(mode="json")
+        return {key: value for key, value in content.items() if key not in _LATER_KEYS or value is not None}
 
     @property
     def source(self) -> str | None:
@@ -58,6 +89,9 @@ class Arm(_Strict):
     def _has_one_source(self) -> Arm:
         if sum(each is not None for each in (self.bundle, self.members, self.single_views_of)) != 1:
             message = f"arm {self.name}: expected a bundle to train, members to fuse, or views to score, one of them"
+            raise ValueError(message)
+        if self.pretrain is not None and self.bundle is None:
+            message = f"arm {self.name}: expected a bundle beside pretrain, which is what is pre-trained"
             raise ValueError(message)
         if self.members is not None and self.size < 2:
             message = f"arm {self.name}: an ensemble needs a size of 2 or more"
@@ -177,16 +211,24 @@ class StudyPlan(_Strict):
             return None
         return self._run(self.arm(run.arm.single_views_of), run.labelled, run.draw, run.ids, run.seed)
 
+    def length(self, iterations: int) -> tuple[int, int]:
+        """Return iterations, rounded down to whole epochs, and those of an epoch."""
+        per_epoch = min(self.iterations_per_epoch, iterations)
+        return iterations - iterations % per_epoch, per_epoch
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        return {**self.model_dump(mode="json"), "arms": [arm.to_json() for arm in self.arms]}
+
     def sha256(self) -> str:
         """Return the hash of everything that decides a run."""
-        return sha256_json(self.model_dump(mode="json", exclude={"name", "about"}))
+        return sha256_json({key: value for key, value in self.to_json().items() if key not in {"name", "about"}})
 
     def _run(self, arm: Arm, labelled: int, draw: int, ids: tuple[str, ...], seed: int) -> Run:
         trained = self.arm(arm.source) if arm.source is not None else arm
         patches = trained.patches_per_iteration * arm.size
-        iterations = max(1, self.budget // patches)
-        if iterations > self.iterations_per_epoch:  # a run is whole epochs, and states what it really did
-            iterations -= iterations % self.iterations_per_epoch
+        # a run is whole epochs, and states what it really did
+        iterations, _ = self.length(max(1, (trained.budget or self.budget) // patches))
         return Run(arm=arm, labelled=labelled, draw=draw, ids=ids, seed=seed, iterations=iterations)
 
 

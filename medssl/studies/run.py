@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ Part = Callable[[Run, Path, Path, Path], list[Mapping[str, Any]]]
 """Scores every view alone: (run, folder of the trained run, manifest file, folder) -> a metrics.json of each."""
 
 
+Pretrain = Callable[[Arm, Path, Path], None]
+"""Pre-trains an arm's bundle: (arm, manifest file without labels, folder, which becomes a bundle with an encoder)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Hands:
     """What carries out the work of a study; handed in, because training lies on the same floor as studies.
@@ -38,11 +42,13 @@ class Hands:
         execute: Trains one network, applies it to the scored part and scores it.
         fuse: Fuses the networks of an ensemble and scores them.
         part: Scores the views of a multi-view network one by one.
+        pretrain: Pre-trains a bundle; needed by plans with such arms only.
     """
 
     execute: Execute
     fuse: Fuse
     part: Part
+    pretrain: Pretrain | None = None
 
 
 def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) -> int:
@@ -98,7 +104,7 @@ def run_study(
     for name in sorted(wanted - set(names)):
         message = f"expected names of the plan's arms ({', '.join(names)}), found {name!r}.{did_you_mean(name, names)}"
         raise ConfigError(message)
-    write_json(out / "plan.json", plan.model_dump(mode="json"))
+    write_json(out / "plan.json", plan.to_json())
     results = []
     for run in plan.runs():
         if run.arm.name in wanted:
@@ -128,6 +134,7 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
     members, trained = plan.member_runs(run), plan.trained_run(run)
     before = members if trained is None else [trained]
     seconds = sum(_complete(each, plan, manifest, out, hands)["seconds"] for each in before)
+    started, spent = _pretrained(run, plan, manifest, out, hands)
     _logger.info("%s: %d iterations", run.key, run.iterations)
     begin = time.monotonic()
     folder = _folder(run, out)
@@ -138,11 +145,36 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
     elif members:
         dice = _dice(hands.fuse(run, [_folder(member, out) for member in members], file, folder))
     else:
-        dice = _dice(hands.execute(run, file, folder))
+        dice = _dice(hands.execute(started, file, folder))
     seconds = round(seconds + time.monotonic() - begin, 1)
-    result = {**_identity(run, plan, manifest), "seconds": seconds, "dice": dice}
+    result = {**_identity(run, plan, manifest), "seconds": seconds, **spent, "dice": dice}
     write_json(folder / RESULT, result)
     return result
+
+
+def _pretrained(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> tuple[Run, dict[str, float]]:
+    """Return the run as one of the pre-trained bundle, made now if no run of its arms needed it before.
+
+    The second value is what its result records of the pre-training.
+    """
+    if run.arm.pretrain is None:
+        return run, {}
+    if hands.pretrain is None:
+        message = f"arm {run.arm.name}: expected hands that pre-train, found none. Carry the plan out by medssl study."
+        raise ConfigError(message)
+    decides: dict[str, Any] = {"bundle": run.arm.bundle, "pretrain": run.arm.pretrain.model_dump(mode="json")}
+    decides["epoch"] = plan.iterations_per_epoch
+    folder = out / "pretraining" / sha256_json({**decides, "manifest": manifest.sha256()})[:12]
+    record = folder / "pretraining.json"
+    if not record.is_file():
+        begin = time.monotonic()
+        file = folder / "manifest.json"
+        save_manifest(file, _without_labels(manifest))
+        hands.pretrain(run.arm, file, folder / "bundle")
+        write_json(record, {**decides, "seconds": round(time.monotonic() - begin, 1)})
+    arm = run.arm.model_copy(update={"bundle": str((folder / "bundle").resolve())})
+    seconds = float((_read_json(record) or {}).get("seconds", 0.0))
+    return replace(run, arm=arm), {"pretraining_seconds": seconds}
 
 
 def _begin(folder: Path, identity: Mapping[str, Any]) -> None:
@@ -196,6 +228,12 @@ def _identity(run: Run, plan: StudyPlan, manifest: Manifest) -> dict[str, Any]:
 def _deciding(arm: Arm) -> dict[str, Any]:
     """Return what of an arm decides results, so that a key which an arm leaves out does not change its hash."""
     return arm.model_dump(mode="json", exclude={"single_views_of"} if arm.single_views_of is None else None)
+
+
+def _without_labels(manifest: Manifest) -> Manifest:
+    """Return the images of the training part and the unlabelled ones, and nothing of the scored parts."""
+    cases = [case.model_copy(update={"label": None}) for case in (*manifest.training, *manifest.unlabeled)]
+    return manifest.model_copy(update={"training": (), "unlabeled": tuple(cases), "validation": (), "test": ()})
 
 
 def _manifest_of(run: Run, manifest: Manifest, folder: Path) -> Path:

@@ -5,10 +5,13 @@ from medssl.training.ema import EmaTeacher
 from medssl.training.encoder_weights import EncoderWeights
 from medssl.training.health import Embedded, PretrainingHealth
 from medssl.training.initial_weights import InitialWeights
+from medssl.training.lars import Lars
 from medssl.training.lesion_score import LesionScore
 from medssl.training.loaders import LesionSampler, StreamSampler, TwoStreamLoader
 from medssl.training.log import TrainingLog
+from medssl.training.mixup import Mixup
 from medssl.training.optimization import Optimization, Step
+from medssl.training.probe import NeighbourProbe
 from medssl.training.resume import ResumeHandler
 from medssl.training.schedules import Ramp, Schedule
 from medssl.training.selection import BestRecord, BestWeights, LastWeights
@@ -22,10 +25,13 @@ __all__ = [
     "Embedded",
     "EncoderWeights",
     "InitialWeights",
+    "Lars",
     "LastWeights",
     "LesionSampler",
     "LesionScore",
     "MeanDiceOfCases",
+    "Mixup",
+    "NeighbourProbe",
     "Optimization",
     "PretrainingHealth",
     "Ramp",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from medssl.core.errors import ConfigError
+from medssl.networks.layout import with_fast_layout
 
 # One process may check all data, or validate one large case more, while the others wait for it
 _PATIENCE = timedelta(hours=1)
@@ -140,14 +141,6 @@ def average_gradients(network: nn.Module) -> None:
 def undistributed(network: Any) -> Any:
     """Return the bare network behind `distribute`, or the object itself."""
     return network.module if isinstance(network, DistributedDataParallel) else network
-
-
-def with_fast_layout(network: nn.Module) -> nn.Module:
-    """Lay out the weights of 3D convolutions channels last, which is about a quarter faster; values do not change."""
-    for tensor in [*network.parameters(), *network.buffers()]:
-        if tensor.ndim == 5:  # one by one: a network may also have 2D convolutions, which this layout does not fit
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
-    return network
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from medssl.training.distributed import is_main_process
 _logger = logging.getLogger("medssl.training")
 
 _NEAR_COLLAPSE = 0.01  # share of the collapse value
+_SOLVED = 0.01  # likewise
 _LEAST_SPREAD = 0.05  # of embeddings spread evenly over the sphere
 _LEAST_RANK = 2.0
 
@@ -95,7 +96,8 @@ class PretrainingHealth:
         patience: Iterations in a row within 1% of the collapse value that are called a collapse.
 
     Note:
-        Spread below 5% or an effective rank below 2 is called a collapse at once after the warm-up.
+        Spread below 5% or an effective rank below 2 is called a collapse at once after the warm-up. A loss below 1% of
+        the collapse value is no collapse but a task too easy to teach anything more, which is said once.
     """
 
     def __init__(self, *, every: int = 20, kept: int = 1024, warmup: int = 200, patience: int = 200) -> None:
@@ -156,6 +158,11 @@ class PretrainingHealth:
             self._near = self._near + self.every if near else 0
             if self._near >= self.patience:
                 self._warn("loss", iteration, f"the loss has been that of a collapse for {self._near} iterations")
+            if float(log["loss_to_collapse"]) < _SOLVED and "solved" not in self.warned:
+                self.warned.add("solved")
+                if is_main_process():
+                    text = "iteration %d: the task is solved (loss below 1%% of that of a collapse): further steps "
+                    _logger.warning(text + "teach little. Make views or negatives harder, or stop earlier.", iteration)
 
     def _warn(self, kind: str, iteration: int, text: str) -> None:
         if kind not in self.warned and is_main_process():

@@ -17,7 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from medssl.core.errors import TrainingError
-from medssl.training.distributed import average_gradients, mean_over_processes, process_count, with_fast_layout
+from medssl.networks.layout import with_fast_layout
+from medssl.training.distributed import average_gradients, mean_over_processes, process_count
 from medssl.training.precision import autocast, autocast_dtype, guard_cpu_convolutions
 from medssl.training.schedules import Schedule
 

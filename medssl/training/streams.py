@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from monai.data.meta_tensor import MetaTensor
 from monai.utils.enums import CommonKeys
 from torch import Tensor
 
@@ -38,12 +39,12 @@ def read_streams(engine: Any, batch: dict[str, Any]) -> Streams:
     Raises:
         ConfigError: If the crops of the two streams differ in channels or size.
     """
-    options = (engine.state.device, engine.non_blocking)
-    images, labels = engine.prepare_batch(batch, *options, **engine.to_kwargs)
+    images, labels = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+    images, labels = _plain(images), _plain(labels)
     given = batch.get("unlabeled")
     if given is None or not len(given[CommonKeys.IMAGE]):
         return Streams(images, labels, None)
-    unlabeled, _ = engine.prepare_batch({CommonKeys.IMAGE: given[CommonKeys.IMAGE]}, *options, **engine.to_kwargs)
+    unlabeled = read_images(engine, given)
     if unlabeled.shape[1:] != images.shape[1:]:
         message = (
             f"batch: expected unlabelled crops of the labelled ones' shape {tuple(images.shape[1:])}, "
@@ -51,6 +52,18 @@ def read_streams(engine: Any, batch: dict[str, Any]) -> Streams:
         )
         raise ConfigError(message)
     return Streams(images, labels, unlabeled)
+
+
+def read_images(engine: Any, batch: dict[str, Any]) -> Tensor:
+    """Move the images (B, C, X, Y, Z) of a batch to the trainer's device, and nothing else of it."""
+    given = {CommonKeys.IMAGE: batch[CommonKeys.IMAGE]}
+    images, _ = engine.prepare_batch(given, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+    return _plain(images)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Return a tensor without MONAI's metadata, which says nothing of crops and fails where a batch is indexed."""
+    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
 
 
 def case_ids(batch: dict[str, Any]) -> list[str]:

@@ -159,7 +159,7 @@ def test_a_source_is_not_written_over_under_any_name(tmp_path: Path) -> None:
 
 def test_a_folder_is_held_against_other_processes_and_given_back(tmp_path: Path) -> None:
     imports = "import sys; from pathlib import Path; from medssl.core.files import sole_writer"
-    code = f"{imports}\nwith sole_writer(Path(sys.argv[1])): pass"
+    code = f"{imports}\nwith sole_writer(Path(sys.argv[1]), patience=0.0): pass"
     command = [sys.executable, "-c", code, str(tmp_path / "out")]
     with sole_writer(tmp_path / "out"):
         refused = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -2,15 +2,18 @@
 
 import gzip
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from faults.broken_files import make_broken_files, write_good_file
 from faults.small_dataset import SHAPE, image, label, manifest, save, write_case
+from PIL import Image
 
 from medssl.core.errors import GeometryError
 from medssl.core.files import sha256_file
 from medssl.data.case_checks import CaseTask, examine_case, require_same_grid
+from medssl.data.manifest import Case
 from medssl.data.volumes import read_header
 
 LABELS = {"0": "background", "1": "anterior", "2": "posterior"}
@@ -163,3 +166,23 @@ def test_tolerance_follows_the_smallest_voxel_edge(tmp_path):
     require_same_grid(first, read_header(tmp_path / "near.nii"), "label")
     with pytest.raises(GeometryError, match=r"0\.26 mm"):
         require_same_grid(first, read_header(tmp_path / "far.nii"), "label")
+
+
+def _image_task(folder: Path, pixels, **known) -> CaseTask:
+    Image.fromarray(pixels).save(folder / "a.png")
+    case = Case(id="a", image=("a.png",), **known)
+    return CaseTask(root=folder, part="training", case=case, labels={"0": "plain", "1": "spot"})
+
+
+def test_an_image_with_a_class_needs_no_label(tmp_path: Path) -> None:
+    report = examine_case(_image_task(tmp_path, np.arange(12, dtype=np.uint8).reshape(3, 4), **{"class": 1}))
+    assert report.findings == []
+    assert report.digests is not None
+
+
+def test_what_is_wrong_with_an_image_is_found(tmp_path: Path) -> None:
+    report = examine_case(_image_task(tmp_path, np.zeros((3, 4), dtype=np.uint8)))
+    assert [finding.code for finding in report.findings] == ["image-constant", "class-missing"]
+    task = _image_task(tmp_path, np.zeros((3, 4), dtype=np.uint8), **{"class": 1})
+    (tmp_path / "a.png").write_bytes(b"")
+    assert [finding.code for finding in examine_case(task).findings] == ["file-empty"]

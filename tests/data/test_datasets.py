@@ -16,6 +16,9 @@ from medssl.data.datasets import (
     SampleKey,
     SeededCacheDataset,
     cases_with_lesion,
+    image_cases,
+    labelled_cases,
+    pseudo_labelled_cases,
     training_cases,
     unlabeled_cases,
     validation_cases,
@@ -111,6 +114,21 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path, cache_rate: flo
     with pytest.raises(ImageError, match=r"case case7.*pipe") as error:
         SeededCacheDataset(data, Compose([LoadImaged("image")]), num_workers=0, cache_rate=cache_rate)[SampleKey(0, 0)]
     assert error.value.code == "file-kind"
+
+
+def test_images_and_labelled_cases_are_listed_by_part(manifest: str) -> None:
+    images = image_cases(manifest=manifest, parts=["unlabeled", "training"])
+    assert sorted(_ids(images)) == ["a", "b", "c", "u"]
+    assert all("label" not in case for case in images)
+    assert _ids(labelled_cases(manifest=manifest, parts=["validation"])) == ["v"]
+
+
+def test_predictions_become_labels_of_unlabelled_cases(manifest: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="found none of u"):
+        pseudo_labelled_cases(manifest=manifest, predictions=str(tmp_path))
+    (tmp_path / "u.nii.gz").touch()
+    (case,) = pseudo_labelled_cases(manifest=manifest, predictions=str(tmp_path))
+    assert case["label"] == str(tmp_path / "u.nii.gz")
 
 
 def test_labels_say_which_cases_have_a_lesion(tmp_path: Path) -> None:

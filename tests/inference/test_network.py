@@ -113,3 +113,17 @@ def test_a_network_that_returns_a_tuple_or_nan_is_refused(output, error):
     runner = _runner(_Returns(output), SlidingWindowInferer(roi_size=(4, 4, 4)))
     with pytest.raises(error):
         runner(torch.randn(1, 4, 4, 4), normalised=True)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_slices_of_a_volume_are_scored_one_by_one_as_monai_does(lanes):
+    from medssl.networks import SliceUNet
+
+    network = SliceUNet(channels=(4, 8), out_channels=3).eval()
+    inferer = SlidingWindowInferer(roi_size=(8, 8, 1), sw_batch_size=3, overlap=0.25, mode="gaussian")
+    volume = torch.randn(1, 11, 7, 5)
+    with torch.no_grad():
+        expected = inferer(volume[None], network)[0]
+    runner = _runner(network, inferer, lanes=lanes)
+    torch.testing.assert_close(runner(volume, normalised=True), expected, atol=1e-4, rtol=1e-4)
+    runner.close()

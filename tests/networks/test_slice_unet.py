@@ -5,15 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medssl.core.errors import ConfigError
-from medssl.networks import SliceUNet, SplitSegResNet, ViewNet
-from medssl.networks.split import (
-    PretrainedNetwork,
-    SplitNetwork,
-    check_decoder_blocks,
-    check_tail_dropout,
-    pretrained_tensors,
-)
+from medssl.networks import SliceUNet
+from medssl.networks.split import check_tail_dropout
 
 _SMALL = {"channels": (4, 8, 8), "out_channels": 3}
 
@@ -53,32 +46,3 @@ def test_every_weight_gets_a_gradient_and_is_2d() -> None:
     check_tail_dropout(network)
     network(torch.rand(1, 1, 16, 16, 2)).square().mean().backward()
     assert all(parameter.grad is not None and parameter.ndim in {1, 4} for parameter in network.parameters())
-
-
-@pytest.mark.parametrize(
-    "network",
-    [
-        SliceUNet(**_SMALL),
-        SplitSegResNet(init_filters=8, blocks_down=(1, 1, 1), blocks_up=(1, 1)),
-        ViewNet(size="tiny"),
-    ],
-)
-def test_networks_decode_block_by_block_up_to_their_tail(network) -> None:
-    assert isinstance(network, SplitNetwork)
-    assert isinstance(network, PretrainedNetwork)
-    network.eval()
-    image = torch.rand(1, 1, 16, 16, 16)
-    features = network.encode(image)
-    sizes = [network.decode_blocks(features, blocks).shape[2] for blocks in range(network.decoder_depth + 1)]
-    assert sizes == sorted(sizes)
-    assert sizes[-1] == 16
-    assert torch.allclose(network(image), network.tail(network.decode(features)))
-
-
-def test_parts_of_the_network_are_told_by_name() -> None:
-    network = SliceUNet(**_SMALL)
-    assert {name.split(".")[0] for name in pretrained_tensors(network)} == {"encoder"}
-    decoded = set(pretrained_tensors(network, 1)) - set(pretrained_tensors(network))
-    assert {name.rsplit(".", 3)[0].split(".")[1] for name in decoded} == {"0"}
-    with pytest.raises(ConfigError, match="expected 0 to 2"):
-        check_decoder_blocks(network, 3)

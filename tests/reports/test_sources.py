@@ -97,3 +97,15 @@ def test_missing_source_and_empty_folder_are_refused(tmp_path):
         read_sources([tmp_path / "nothing"])
     with pytest.raises(ConfigError, match=r"no run\.json"):
         read_sources([tmp_path])
+
+
+def test_stages_of_a_pretraining_are_runs_of_their_own(tmp_path):
+    folder = tmp_path / "heart"
+    for stage in ("pretrain_global", "pretrain_local"):
+        (folder / "results" / stage).mkdir(parents=True)
+        (folder / "results" / stage / "train_log.jsonl").write_text('{"kind": "start"}\n')
+    (folder / "results" / "pretrain_local" / "weights.json").write_text('{"loaded": ["a"]}')
+    runs = read_sources([folder]).runs
+    assert [run.name for run in runs] == ["heart, pretrain_global", "heart, pretrain_local"]
+    assert [run.weights for run in runs] == [None, {"loaded": ["a"]}]
+    assert len(runs[0].log) == 1

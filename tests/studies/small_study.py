@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.data.manifest import Case, Manifest
-from medssl.studies.plan import Run, StudyPlan
+from medssl.studies.plan import Arm, Run, StudyPlan
 from medssl.studies.run import Hands
 
 TRAINING = tuple(f"t{number}" for number in range(6))
@@ -57,19 +57,26 @@ class Recorder:
     def __init__(self, *, fail: str = "") -> None:
         self.ran: list[str] = []
         self.fail = fail
+        self.started: list[str] = []  # bundles that runs of pre-trained arms start from
 
     @property
     def hands(self) -> Hands:
-        return Hands(execute=self.execute, fuse=self.fuse, part=self.part)
+        return Hands(execute=self.execute, fuse=self.fuse, part=self.part, pretrain=self.pretrain)
 
     def execute(self, run: Run, manifest: Path, folder: Path) -> dict[str, Any]:
         from medssl.core.errors import TrainingError
 
         self.ran.append(run.key)
+        if run.arm.pretrain is not None:
+            self.started.append(str(run.arm.bundle))
         if run.arm.name == self.fail:
             message = "planted"
             raise TrainingError(message)
         return metrics(0.5 + 0.05 * run.labelled + 0.02 * run.draw + 0.1 * (run.arm.name == "better"))
+
+    def pretrain(self, arm: Arm, manifest: Path, folder: Path) -> None:
+        self.ran.append(f"pretrain {arm.bundle}")
+        folder.mkdir()
 
     def fuse(self, run: Run, members: list[Path], manifest: Path, folder: Path) -> dict[str, Any]:
         self.ran.append(f"fuse {len(members)}")

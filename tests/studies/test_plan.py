@@ -73,3 +73,24 @@ def test_json_that_would_crash_or_lose_something_is_refused(tmp_path, text) -> N
     (tmp_path / "plan.json").write_text(text)
     with pytest.raises(ConfigError, match="none that can be read"):
         load_plan(tmp_path / "plan.json")
+
+
+def test_arms_without_pretraining_keep_the_hash_of_studies_begun_before() -> None:
+    arm = plan().arms[0]
+    assert {"pretrain", "budget"}.isdisjoint(arm.to_json())
+    assert arm.to_json().keys() == arm.model_dump().keys() - {"pretrain", "budget"}
+
+
+def test_an_arm_may_have_a_budget_of_its_own() -> None:
+    arms = [{"name": "plain", "bundle": "b", "patches_per_iteration": 2, "budget": 1000}]
+    (run, *_) = plan(arms=arms, ensemble_baseline=None).runs()
+    assert run.iterations == 500
+
+
+def test_only_what_trains_a_bundle_can_be_pretrained() -> None:
+    arms = [
+        {"name": "plain", "bundle": "b"},
+        {"name": "three", "members": "plain", "size": 3, "pretrain": {"iterations": 5}},
+    ]
+    with pytest.raises(ValueError, match="expected a bundle beside pretrain"):
+        plan(arms=arms, ensemble_baseline=None)

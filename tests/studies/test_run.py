@@ -165,3 +165,33 @@ def test_a_new_kind_of_arm_leaves_finished_runs_alone(tmp_path: Path) -> None:
     again = Recorder()
     run_study(plan(arms=_with_views()), manifest(), tmp_path, again.hands, only=["better"])
     assert again.ran == []
+
+
+_PRETRAINED = {"name": "pretrained", "bundle": "b", "pretrain": {"iterations": 50}}
+
+
+def test_one_pretraining_is_shared_by_all_runs_of_its_arms(tmp_path: Path) -> None:
+    recorder = Recorder()
+    arms = [{"name": "plain", "bundle": "b"}, _PRETRAINED, {**_PRETRAINED, "name": "also", "set": {"x": 1}}]
+    content = plan(arms=arms, ensemble_baseline=None)
+    results = run_study(content, manifest(), tmp_path, recorder.hands)
+    assert recorder.ran.count("pretrain b") == 1
+    assert [("pretraining_seconds" in each) for each in results if each["arm"] != "plain"] == [True] * 12
+    assert recorder.started == [str(each.resolve()) for each in (tmp_path / "pretraining").glob("*/bundle")] * 12
+
+
+def test_a_pretraining_sees_no_label(tmp_path: Path) -> None:
+    arms = [{"name": "plain", "bundle": "b"}, _PRETRAINED]
+    run_study(plan(arms=arms, ensemble_baseline=None), manifest(), tmp_path, Recorder().hands)
+    (file,) = (tmp_path / "pretraining").glob("*/manifest.json")
+    seen = load_manifest(file)
+    assert (len(seen.training), [case.label for case in seen.unlabeled]) == (0, [None] * 6)
+
+
+def test_another_pretraining_is_another_run(tmp_path: Path) -> None:
+    arms = [{"name": "plain", "bundle": "b"}, _PRETRAINED]
+    run_study(plan(arms=arms, ensemble_baseline=None), manifest(), tmp_path, Recorder().hands)
+    again = Recorder()
+    longer = {**_PRETRAINED, "pretrain": {"iterations": 100}}
+    run_study(plan(arms=[arms[0], longer], ensemble_baseline=None), manifest(), tmp_path, again.hands)
+    assert len(again.ran) == 1 + 6

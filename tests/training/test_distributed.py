@@ -13,7 +13,7 @@ from training.process_runs import agreed, one_bad_loss, trained
 
 from medssl.core.errors import ConfigError
 from medssl.training import join_processes
-from medssl.training.distributed import Agreement, mean_over_processes, process_count, with_fast_layout
+from medssl.training.distributed import Agreement, mean_over_processes, process_count
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -70,10 +70,3 @@ def test_a_multi_gpu_configuration_without_torchrun_says_how_to_start() -> None:
 def test_a_gpu_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"cuda:99: this machine shows \d+ GPUs"):
         join_processes(device="cuda:99")
-
-
-def test_the_layout_of_convolutions_changes_no_value() -> None:
-    layer = torch.nn.Conv3d(2, 3, 3)
-    before = layer.weight.detach().clone()
-    assert torch.equal(with_fast_layout(layer).weight, before)
-    assert layer.weight.is_contiguous(memory_format=torch.channels_last_3d)

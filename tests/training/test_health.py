@@ -91,3 +91,10 @@ def test_a_loss_that_stays_at_the_collapse_value_is_warned_of() -> None:
     assert health.warned == set()
     _run(health, _embeddings(), math.log(5) * 0.995, 8)
     assert health.warned == {"loss"}
+
+
+def test_a_task_that_is_solved_is_said_once(caplog) -> None:
+    health = PretrainingHealth(every=1, warmup=2, patience=5)
+    _run(health, _embeddings(), math.log(5) * 0.005, 8)
+    assert health.warned == {"solved"}
+    assert caplog.text.count("the task is solved") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from medssl.bundle.checks.subject import Subject, finding
 from medssl.bundle.config import BundleConfig, walk
@@ -36,7 +37,7 @@ def properties(subject: Subject) -> Iterator[Finding]:
     """B06: MONAI's own check of property ids, for every merge that is run."""
     for workflow_type, config in subject.workflows():
         where = " + ".join(config.files)
-        if config.files[0].startswith("pretrain"):
+        if Path(config.files[0]).stem in subject.stages:
             continue  # MONAI knows no properties of pre-training
         try:
             missing = missing_properties(config, workflow_type)

@@ -50,7 +50,7 @@ def inference(subject: Subject) -> Iterator[Finding]:
         text = f"expected the order {', '.join(_INFERENCE_KEYS)}"
         yield finding("B08", "inference.json", text, "Reorder the keys.", severity="warning")
     yield from _roots(content)
-    yield from _transforms(content)
+    yield from _transforms(content, segments=subject.segments)
     yield from _hosts(content)
 
 
@@ -118,7 +118,7 @@ def _roots(content: Mapping[str, Any]) -> Iterator[Finding]:
             yield _inference(item_id, f"{value!r} is not part of monai, torch or ignite")
 
 
-def _transforms(content: Mapping[str, Any]) -> Iterator[Finding]:
+def _transforms(content: Mapping[str, Any], *, segments: bool) -> Iterator[Finding]:
     for item_id in ("preprocessing", "postprocessing"):
         listed = _item(content, f"{item_id}#transforms")
         if not isinstance(listed, list) or not listed or _target(content.get(item_id)) != "Compose":
@@ -128,19 +128,20 @@ def _transforms(content: Mapping[str, Any]) -> Iterator[Finding]:
         for number, name in enumerate(names):
             if not _is_map_transform(name):
                 yield _inference(f"{item_id}#transforms#{number}", f"{name!r} is not a map transform (…d) of MONAI")
-        yield from _ends(item_id, names)
+        yield from _ends(item_id, names, segments=segments)
     for transform in _item(content, "postprocessing#transforms") or []:
         if _target(transform) == "Invertd" and transform.get("nearest_interp", True) is not False:
             yield _inference("postprocessing", "Invertd needs nearest_interp false: it restores probabilities")
 
 
-def _ends(item_id: str, names: list[str]) -> Iterator[Finding]:
+def _ends(item_id: str, names: list[str], *, segments: bool) -> Iterator[Finding]:
     if item_id == "preprocessing" and names[0] != "LoadImaged":
         yield _inference(f"{item_id}#transforms#0", f"the first must be exactly LoadImaged, found {names[0]!r}")
     if item_id == "postprocessing":
-        if names[-1] != "SaveImaged":
-            yield _inference(f"{item_id}#transforms", f"the last must be exactly SaveImaged, found {names[-1]!r}")
-        for needed in ("Invertd", "AsDiscreted"):
+        last = "SaveImaged" if segments else "SaveClassificationd"
+        if names[-1] != last:
+            yield _inference(f"{item_id}#transforms", f"the last must be exactly {last}, found {names[-1]!r}")
+        for needed in ("Invertd", "AsDiscreted") if segments else ("Activationsd",):
             if needed not in names:
                 yield _inference(f"{item_id}#transforms", f"{needed} is missing")
 

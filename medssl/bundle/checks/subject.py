@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.config import BundleConfig, merge_config, read_json
+from medssl.bundle.config import BundleConfig, merge_config, read_json, walk
 from medssl.core.errors import ConfigError
 from medssl.core.findings import Finding, Severity
 
@@ -20,7 +20,9 @@ _RUNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("train", ("train", "multi_gpu_train")),
     ("train", ("train", "evaluate", "multi_gpu_evaluate")),
     ("train", ("train", "train_continual")),
+    ("train", ("train", "train_source_free")),
 )
+_WRITES_ENCODER = "medssl.training.EncoderWeights"
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,23 @@ class Subject:
         return bool(self.pred.get("format") == "segmentation")
 
     @property
+    def classifies(self) -> bool:
+        """Whether the bundle gives class scores of a 2D image."""
+        return bool(self.pred.get("format") == "classification")
+
+    @property
     def trains(self) -> bool:
-        """Whether the bundle can be trained on pairs of image and label map."""
-        return self.segments and "train" in self.configs
+        """Whether the bundle can be trained on pairs of image and label map, or of image and class."""
+        return (self.segments or self.classifies) and "train" in self.configs
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the configurations that pre-train: all that write an encoder."""
+        return [
+            name
+            for name, content in self.configs.items()
+            if any(value == _WRITES_ENCODER for _, value in walk(content)) or name.startswith("pretrain")
+        ]
 
     @property
     def channels(self) -> int:
@@ -114,8 +130,8 @@ class Subject:
                 yield workflow_type, config
 
     def _runs(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        pretraining = tuple(("train", (name,)) for name in self.configs if name.startswith("pretrain"))
-        for workflow_type, files in _RUNS + pretraining:
+        stages = tuple(("train", files) for name in self.stages for files in ((name,), (name, f"multi_gpu_{name}")))
+        for workflow_type, files in _RUNS + stages:
             if all(name in self.configs for name in files):
                 yield workflow_type, files
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medssl.core.errors import ConfigError
 from medssl.losses.region_masks import Regions, region_windows
-from medssl.networks.split import PretrainedNetwork, check_decoder_blocks
+from medssl.networks.split import check_decoder_blocks, feature_shape, require_pretrained, train_only
 
 
 class GlobalEmbedder(nn.Module):
@@ -39,9 +39,9 @@ class GlobalEmbedder(nn.Module):
         widths: Sequence[int] = (1024, 128),
     ) -> None:
         super().__init__()
-        self.network = _pretrained(network)
-        _train_only(network, self.network.encoder_modules())
-        deep = _shape_of(network, image_size, in_channels, blocks=0)
+        self.network = require_pretrained(network)
+        train_only(network, self.network.encoder_modules())
+        deep = feature_shape(network, image_size, in_channels, blocks=0)
         self.pool: nn.Module = nn.AdaptiveAvgPool3d(1) if pool == "avg" else nn.Identity()
         inputs = deep[0] if pool == "avg" else deep.numel()
         self.head = nn.Sequential(
@@ -88,13 +88,13 @@ class LocalEmbedder(nn.Module):
         frozen_norm: Literal["eval", "train"] = "eval",
     ) -> None:
         super().__init__()
-        self.network = _pretrained(network)
+        self.network = require_pretrained(network)
         check_decoder_blocks(self.network, decoder_blocks)
-        _train_only(network, self.network.decoder_modules(decoder_blocks))
+        train_only(network, self.network.decoder_modules(decoder_blocks))
         self.regions = regions
         self.decoder_blocks = decoder_blocks
         self.frozen_norm = frozen_norm
-        channels, *map_size = _shape_of(network, image_size, in_channels, blocks=decoder_blocks)
+        channels, *map_size = feature_shape(network, image_size, in_channels, blocks=decoder_blocks)
         self.map_size = tuple(map_size)
         if ((regions.offsets + torch.tensor(regions.size)).amax(0) > torch.tensor(map_size)).any():
             message = (
@@ -125,32 +125,3 @@ class LocalEmbedder(nn.Module):
             for module in self.network.encoder_modules():
                 module.eval()
         return self
-
-
-def _pretrained(network: nn.Module) -> PretrainedNetwork:
-    if not isinstance(network, PretrainedNetwork):
-        message = (
-            f"{type(network).__name__}: expected a network with encode, decode_blocks, encoder_modules and "
-            "decoder_modules. Use one of medssl, such as SliceUNet or SplitSegResNet."
-        )
-        raise ConfigError(message)
-    return network
-
-
-def _train_only(network: nn.Module, modules: Sequence[nn.Module]) -> None:
-    """Freeze a network but for some of its modules."""
-    network.requires_grad_(requires_grad=False)
-    for module in modules:
-        module.requires_grad_(requires_grad=True)
-
-
-def _shape_of(network: nn.Module, image_size: Sequence[int], channels: int, *, blocks: int) -> torch.Size:
-    """Return channels and size of the features behind some decoder blocks, found by one pass in evaluation mode."""
-    device = next(network.parameters()).device
-    was_training = network.training
-    network.eval()
-    with torch.no_grad():
-        image = torch.zeros(1, channels, *image_size, device=device)
-        shape = network.decode_blocks(network.encode(image), blocks).shape[1:]  # type: ignore[operator]  # checked before
-    network.train(was_training)
-    return shape

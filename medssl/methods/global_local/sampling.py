@@ -14,13 +14,14 @@ from medssl.training.loaders import StreamSampler
 
 
 class PartitionSampler(StreamSampler):
-    """Yield crops in batches of `volumes` different volumes x all cells; any position can be resumed.
+    """Yield crops in batches of different volumes x all cells; any position can be resumed.
 
-    Process r of W takes every W-th crop of a batch, which together are the batch of one process.
+    Process r of W takes every W-th crop of a batch of W times as many volumes, which is the batch that one process
+    would have.
 
     Args:
         data: Sized data.
-        volumes: Volumes of a batch, over all processes.
+        volumes: Volumes of a batch, for each process.
         cells: Number of cells of a volume.
         iterations_per_epoch: Batches of an epoch.
         seed: Seed of the run.
@@ -45,17 +46,17 @@ class PartitionSampler(StreamSampler):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.volumes = volumes
+        self.volumes = volumes * world_size
         self.cells = cells
-        if len(data) < volumes or (volumes * cells) % world_size:
+        if len(data) < self.volumes:
             message = (
-                f"sampler: expected at least {volumes} volumes for a batch of {volumes} x {cells} crops, in equal "
-                f"parts for {world_size} processes, got {len(data)}. Add volumes, or change volumes_per_batch."
+                f"sampler: expected at least {self.volumes} volumes for a batch of {self.volumes} x {cells} crops, "
+                f"got {len(data)}. Add volumes, or change volumes_per_batch."
             )
             raise ConfigError(message)
         super().__init__(
             data,
-            samples_per_epoch=iterations_per_epoch * volumes * cells,
+            samples_per_epoch=iterations_per_epoch * self.volumes * cells,
             seed=seed,
             rank=rank,
             world_size=world_size,

@@ -74,9 +74,11 @@ class GlobalContrastStep:
         optimization: The run's `Optimization`.
         strategy: "GR", "GDminus" or "GD"; see `global_masks`.
         gd_pairs: Positives of GD: "all", or "same_view" as published.
+        centre: Take the mean over the batch of all processes from the embeddings before they get length 1. Features
+            behind a ReLU all point the same way at first, where the loss is that of a collapse and hardly falls.
 
     Note:
-        Source: Chaitanya et al., NeurIPS 2020, section 3.1.
+        Source: Chaitanya et al., NeurIPS 2020, section 3.1. Centring is ours; batch normalisation does it there.
     """
 
     def __init__(
@@ -86,11 +88,13 @@ class GlobalContrastStep:
         optimization: Optimization,
         strategy: GlobalStrategy = "GD",
         gd_pairs: GdPairs = "all",
+        centre: bool = False,
     ) -> None:
         self.loss = loss
         self.optimization = optimization
         self.strategy = strategy
         self.gd_pairs = gd_pairs
+        self.centre = centre
 
     def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
         """Run one iteration of MONAI's `SupervisedTrainer`."""
@@ -99,6 +103,8 @@ class GlobalContrastStep:
         with self.optimization.autocast():
             embeddings = engine.network(views.images)
         embeddings = gather_rows(embeddings.float())
+        if self.centre:
+            embeddings = embeddings - embeddings.mean(0)
         ids = ViewIds(*(gather_rows(each) for each in views.ids))
         masks = self._masks(ids, gather_rows(views.starts), views)
         loss = self.loss(embeddings, masks)

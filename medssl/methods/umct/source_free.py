@@ -16,7 +16,7 @@ from medssl.methods.umct.targets import Predictions, PseudoLabels
 from medssl.networks.fusion import fuse_logits
 from medssl.networks.multi_view_net import MultiViewNet
 from medssl.training.optimization import Optimization
-from medssl.training.streams import case_ids
+from medssl.training.streams import case_ids, read_images
 
 
 class SourceFreeStep:
@@ -70,7 +70,7 @@ class SourceFreeStep:
     def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
         """Run one iteration of MONAI's `SupervisedTrainer` on a batch without labels."""
         iteration, autocast = engine.state.iteration - 1, self.optimization.autocast
-        image = engine.prepare_batch({CommonKeys.IMAGE: batch[CommonKeys.IMAGE]}, engine.state.device)[0]
+        image = read_images(engine, batch)
         predictions = self.pseudo_labels.predict(self.network, image, iteration=iteration, autocast=autocast)
         self.guard.look(predictions.probabilities, image, iteration=iteration, autocast=autocast)
         self.network.train()

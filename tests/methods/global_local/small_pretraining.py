@@ -46,10 +46,11 @@ def make_dataset(volumes: list[dict[str, Any]] | None = None, **options: Any) ->
 def make_loader(dataset: CropDataset, *, rank: int = 0, world_size: int = 1, volumes: int = 2) -> TwoStreamLoader:
     """Load batches of two volumes with one slice of each cell."""
     cells = int(torch.tensor(dataset.cells).prod())
+    volumes //= world_size
     sampler = PartitionSampler(
         dataset, volumes=volumes, cells=cells, iterations_per_epoch=2, rank=rank, world_size=world_size
     )
-    size = volumes * cells // world_size
+    size = volumes * cells
     return TwoStreamLoader(DataLoader(dataset, batch_size=size, sampler=sampler, generator=torch.Generator()))
 
 

@@ -27,6 +27,7 @@ from medssl.losses.view_masks import global_masks
 from medssl.methods.global_local import GlobalContrastStep, GlobalEmbedder, LocalContrastStep, LocalEmbedder
 from medssl.methods.global_local.step import read_views
 from medssl.networks import SplitSegResNet
+from medssl.training.health import embedding_spread
 
 
 def _batch(**options):
@@ -43,6 +44,15 @@ def test_the_global_loss_is_that_of_a_loop_over_the_views(strategy: str) -> None
     before = [parameter.detach().clone() for parameter in embedder.network.encoder.parameters()]
     assert float(step(engine, batch)["loss"]) == pytest.approx(float(expected), abs=1e-4)
     assert any(not torch.equal(a, b) for a, b in zip(before, embedder.network.encoder.parameters(), strict=True))
+
+
+def test_centred_embeddings_leave_the_cone_that_all_of_them_share() -> None:
+    spreads = []
+    for centre in (False, True):
+        embedder, step = global_step(make_network(), centre=centre)
+        embeddings = step(bare_engine(embedder), _batch())["embedded"].embeddings
+        spreads.append(float(embedding_spread(embeddings)))
+    assert spreads[1] > 0.8 > spreads[0]
 
 
 def test_no_image_of_a_batch_is_empty() -> None:

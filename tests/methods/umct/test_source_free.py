@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from methods.umct.small_umct import SHAPE, bare_engine, small_network
+from monai.data import MetaTensor, list_data_collate
 
 from medssl.core.errors import ConfigError, TrainingError
 from medssl.losses import DiceCE, dice_ce
@@ -75,6 +76,16 @@ def test_the_guard_ends_a_run_that_drifts() -> None:
     step = _step(network, guard=DriftGuard(source=small_network(), interval=1, window=1))
     with pytest.raises(TrainingError, match="drifts at iteration 0"):
         step(bare_engine(network), _batch())
+
+
+def test_crops_with_metadata_step_like_plain_ones() -> None:
+    batch = _batch()
+    with_meta = {**batch, "image": list_data_collate([MetaTensor(each) for each in batch["image"]])}
+    networks = [small_network(classes=3) for _ in range(2)]
+    for network, given in zip(networks, (batch, with_meta), strict=True):
+        guard = DriftGuard(source=small_network(classes=3), interval=1, window=1, lowest=0.01, highest=100.0)
+        _step(network, guard=guard)(bare_engine(network), given)
+    assert all(torch.equal(a, b) for a, b in zip(*(each.parameters() for each in networks), strict=True))
 
 
 @pytest.mark.parametrize("wrong", [{"weight": 0.0}, {"anchor": -1.0}])

@@ -1,0 +1,180 @@
+"""Make the bundles and the plan of the study of pre-training on ACDC.
+
+    .venv/bin/python tools/studies/acdc_arms.py --data ../shared/data --out runs/acdc
+    .venv/bin/medssl study runs/acdc/plan.json --manifest data_manifests/acdc.json \
+        --data-root ../shared/data/acdc --out runs/acdc
+
+The question: what is contrastive pre-training worth with 1, 2 (and 8) labelled patients? Arms: random weights, G^R,
+G^D-, G^D, G^D + L^R, each fine-tuned alike; a masked autoencoder pre-trained for about as long as G^D + L^R; mean
+teacher from random weights, given the patches that the others spent on pre-training; Mixup for random and G^D + L^R.
+The same command goes on where it stopped; `--only ARM` runs one arm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from medssl.bundle.catalog import find_bundle
+from medssl.bundle.run import copy_bundle
+from medssl.core.files import write_json
+
+SOURCE = "cardiac_mri_global_local"
+ABOUT = (
+    "Primary contrasts, fixed before any test case was scored: gd_lr minus random with 1 and with 2 labelled patients. "
+    "Hypothesis: random < gr < gd < gd_lr, and at least 5 points of Dice between the ends. One pre-training of each "
+    "kind is shared by all draws. Last checkpoints; every arm is fine-tuned on the same number of slices. Controls: "
+    "masked_autoencoder, pre-trained for as many iterations as each stage of gd_lr, which takes about as long as both; "
+    "mean_teacher from random weights, with the slices that gd_lr spent on pre-training added to its budget. An "
+    "interval that holds 0 is undecided."
+)
+Content = dict[str, Any]
+_SLICES = {"global": 24, "local": 20, "training": 20}  # that one iteration passes forward and back
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--labelled", nargs="+", default=["1", "2"])
+    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--pretraining", type=int, default=1000, help="iterations of each stage")
+    parser.add_argument("--iterations", type=int, default=500, help="iterations of fine-tuning")
+    parser.add_argument("--side", type=int, choices=[64, 128, 192], default=128, help="pixels of a slice")
+    options = parser.parse_args()
+    make_bundle(options.out / "arms" / SOURCE, options.side)
+    splits = json.loads((options.data / "acdc" / "splits.json").read_text(encoding="utf-8"))
+    draws = {count: splits["labelled_draws"][count][: options.draws] for count in options.labelled}
+    write_json(options.out / "plan.json", plan(draws, options.pretraining, options.iterations))
+
+
+def make_bundle(out: Path, side: int) -> None:
+    """Copy the bundle, set the size of its slices in every configuration, and add the training of mean teacher."""
+    if out.exists():
+        return
+    copy_bundle(find_bundle(SOURCE), out)
+    for path in sorted((out / "configs").glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if "patch_size" in content:
+            content |= {"patch_size": [side, side, 1], "resample_to_spacing": [192 / side, 192 / side, -1]}
+        if "crop_size" in content:
+            content["crop_size"] = [round(0.52 * side), round(0.52 * side), 1]
+        if "map_size" in content:
+            content["map_size"] = [side // 4, side // 4, 1]
+        write_json(path, content)
+    training = json.loads((out / "configs" / "train.json").read_text(encoding="utf-8"))
+    write_json(out / "configs" / "train_mean_teacher.json", mean_teacher(training))
+
+
+def mean_teacher(training: Content) -> Content:
+    """Return what train.json is merged with: an unlabelled stream, and the running mean of the network as teacher.
+
+    The teacher is what is deployed, as in the study of co-training.
+    """
+    images = json.loads(json.dumps(training["train"]["preprocessing"]))
+    for transform in images["transforms"]:
+        if isinstance(transform["keys"], list):
+            transform["keys"] = ["image"]
+            if isinstance(transform.get("mode"), list):
+                transform["mode"] = transform["mode"][:1]
+    self_training = json.loads(
+        (find_bundle(SOURCE) / "configs" / "train_self_training.json").read_text(encoding="utf-8")
+    )
+    unlabeled = self_training["unlabeled"]
+    unlabeled["dataset"]["transform"] = "@unlabeled#preprocessing"
+    handlers = json.loads(json.dumps(training["train"]["handlers"]))
+    for handler in handlers:
+        if handler["_target_"].endswith("LastWeights"):
+            handler["network"] = "@teacher_network"
+        if handler["_target_"].endswith("ResumeHandler"):
+            handler["parts"]["teacher"] = "@train#teacher"
+    return {
+        "unlabeled_batch_size": self_training["unlabeled_batch_size"],
+        "unlabeled_datalist": {
+            "_target_": "medssl.data.datasets.unlabeled_cases",
+            "manifest": "@data_list_file_path",
+            "data_root": "@dataset_dir",
+        },
+        "unlabeled": {"preprocessing": images, **unlabeled},
+        "train#dataloader#unlabeled": "@unlabeled#dataloader",
+        "teacher_network": training["network_def"],
+        "train#teacher": {
+            "_target_": "medssl.training.EmaTeacher",
+            "teacher": "$@teacher_network.to(@device)",
+            "student": "@network",
+        },
+        "train#weight": {
+            "_target_": "medssl.training.Ramp",
+            "final": 0.1,
+            "length": "$@train#trainer#max_epochs * @iterations_per_epoch * 0.4",
+        },
+        "train#step": {
+            "_target_": "medssl.methods.baselines.MeanTeacherStep",
+            "loss": "@train#loss",
+            "optimization": "@train#optimization",
+            "teacher": "@train#teacher",
+            "weight": "@train#weight",
+            "seed": "@seed",
+        },
+        "train#handlers": handlers,
+    }
+
+
+def plan(draws: dict[str, list[list[str]]], pretraining: int, iterations: int) -> Content:
+    """Return the plan, the arms of the primary contrasts first."""
+    budget = iterations * _SLICES["training"]
+    spent = pretraining * (_SLICES["global"] + _SLICES["local"])
+    random_slices = {
+        "train#sampler": {
+            "_target_": "medssl.training.StreamSampler",
+            "data": "@train#dataset",
+            "samples_per_epoch": "$@iterations_per_epoch * 12",
+            "seed": "@seed",
+        },
+        "train#unlabeled_dataloader#batch_size": 12,
+    }
+    one, both = ["pretrain_global"], ["pretrain_global", "pretrain_local"]
+    arms = [
+        _arm("random"),
+        _arm("gd_lr", stages=both, iterations=pretraining),
+        _arm("gd", stages=one, iterations=pretraining),
+        _arm("gr", stages=one, iterations=pretraining, changes={"strategy": "GR", **random_slices}),
+        _arm(
+            "gd_minus",
+            stages=one,
+            iterations=pretraining,
+            changes={"strategy": "GDminus", "view_count": 3, "keep_original": True},
+        ),
+        _arm("masked_autoencoder", stages=["masked_autoencoder"], iterations=pretraining),
+        {
+            **_arm("mean_teacher"),
+            "config_files": ["train", "train_mean_teacher"],
+            "patches_per_iteration": 2 * _SLICES["training"],
+            "budget": budget + spent,
+        },
+        {**_arm("random_mixup"), "set": {"use_mixup": True}},
+        {**_arm("gd_lr_mixup", stages=both, iterations=pretraining), "set": {"use_mixup": True}},
+    ]
+    return {
+        "name": "Contrastive pre-training of global and local features on ACDC",
+        "about": ABOUT,
+        "part": "test",
+        "draws": draws,
+        "seeds": [0],
+        "budget": budget,
+        "baseline": "random",
+        "arms": arms,
+    }
+
+
+def _arm(name: str, *, stages: list[str] | None = None, iterations: int = 0, changes: Content | None = None) -> Content:
+    arm: Content = {"name": name, "bundle": f"arms/{SOURCE}", "patches_per_iteration": _SLICES["training"]}
+    if stages is not None:
+        arm["pretrain"] = {"stages": stages, "iterations": iterations, "set": changes or {}}
+    return arm
+
+
+if __name__ == "__main__":
+    main()
