@@ -24,12 +24,12 @@ from medssl.core.files import write_json, write_text
 from medssl.core.findings import Finding
 from medssl.core.provenance import provenance
 from medssl.data.fingerprint import fingerprint
-from medssl.data.manifest import PARTS, Case, Manifest, load_manifest, resolve_image, save_manifest
+from medssl.data.manifest import PARTS, Case, Manifest, load_manifest, save_manifest
 from medssl.data.splits import assign_folds
 from medssl.evaluation import Evaluation, evaluate_segmentations
 from medssl.evaluation.classification_summary import ClassEvaluation
 from medssl.inference.batch import run_batch
-from medssl.inference.cases import ImageCase
+from medssl.inference.cases import image_cases
 from medssl.networks.split import largest_stride
 from medssl.training.distributed import is_launched
 
@@ -394,7 +394,7 @@ class _Segmenting:
         return findings
 
     def predict(self, bundle: Path, cases: Sequence[Case], predictions: Path) -> None:
-        images = [ImageCase(id=c.id, paths=resolve_image(self.request.data_root, c), names=c.image) for c in cases]
+        images = image_cases(cases, self.request.data_root)
         with load_predictor(bundle, trust=self.request.trust) as predictor:
             run_batch(predictor, images, predictions)
 

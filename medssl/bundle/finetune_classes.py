@@ -15,10 +15,10 @@ from medssl.core.errors import ConfigError
 from medssl.core.files import write_json, write_text
 from medssl.core.findings import Finding
 from medssl.data.class_cases import class_of
-from medssl.data.manifest import Case, Manifest, resolve_image, save_manifest
+from medssl.data.manifest import Case, Manifest, save_manifest
 from medssl.evaluation.classification import evaluate_classes
 from medssl.evaluation.classification_summary import ClassEvaluation
-from medssl.inference.cases import ImageCase
+from medssl.inference.cases import image_cases
 from medssl.inference.classes import classify_batch
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ class Classifying:
 
     def predict(self, bundle: Path, cases: Sequence[Case], predictions: Path) -> None:
         """Classify cases into a folder."""
-        root = self.request.data_root
-        images = [ImageCase(id=case.id, paths=resolve_image(root, case), names=case.image) for case in cases]
+        images = image_cases(cases, self.request.data_root)
         classify_batch(load_classifier(bundle, trust=self.request.trust), images, predictions)
 
     def evaluate(self, manifest: Manifest, cases: Sequence[Case], predictions: Path) -> ClassEvaluation:

@@ -11,9 +11,9 @@ from medssl.bundle.ensemble import assemble_ensemble
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.run import train
 from medssl.core.errors import ConfigError
-from medssl.data.manifest import Manifest, load_manifest, resolve_image
+from medssl.data.manifest import Manifest, load_manifest
 from medssl.inference.batch import run_batch
-from medssl.inference.cases import ImageCase
+from medssl.inference.cases import image_cases
 
 _logger = logging.getLogger("medssl.bundle")
 
@@ -61,11 +61,7 @@ def train_folds(
         values = {"select_best": False, **(overrides or {}), "fold": fold}
         common: dict[str, Any] = {"manifest": manifest, "data_root": data_root, "trust": trust}
         records.append(train(bundle, out=member, config_files=config_files, overrides=values, **common))
-        held_out = [
-            ImageCase(id=case.id, paths=resolve_image(data_root or manifest.parent, case), names=case.image)
-            for case in dataset.training
-            if case.fold == fold
-        ]
+        held_out = image_cases((case for case in dataset.training if case.fold == fold), data_root or manifest.parent)
         with load_predictor(member, trust=trust) as predictor:
             # One folder a fold: the record of a run speaks of one network
             run_batch(predictor, held_out, out / PREDICTIONS / f"fold_{fold}")

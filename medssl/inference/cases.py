@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medssl.core.errors import ConfigError
-from medssl.data.manifest import PARTS, load_manifest, resolve_image
+from medssl.data.manifest import PARTS, Case, load_manifest, resolve_image
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
 # What may follow the id in the name of an output; maps of uncertainty are in no one's way
@@ -74,11 +74,12 @@ def gather_cases(
 def _manifest_cases(path: Path, part: str | None, data_root: Path | None) -> list[ImageCase]:
     manifest = load_manifest(path)
     root = path.parent if data_root is None else data_root
-    return [
-        ImageCase(id=case.id, paths=resolve_image(root, case), names=case.image)
-        for found, case in manifest.cases()
-        if part in (None, found)
-    ]
+    return image_cases((case for found, case in manifest.cases() if part in (None, found)), root)
+
+
+def image_cases(cases: Iterable[Case], root: Path) -> list[ImageCase]:
+    """Return the images of a manifest's cases, whose paths start from `root`."""
+    return [ImageCase(id=case.id, paths=resolve_image(root, case), names=case.image) for case in cases]
 
 
 def _image_files(given: str | Path, outside: Path | None, suffixes: tuple[str, ...]) -> Iterator[tuple[Path, str]]:

@@ -31,7 +31,7 @@ from medssl.reports.build import write_report
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "prostate_mri_lesion_cswin_unet"
 SETTINGS = {
-    "epochs": 12,
+    "epochs": 30,
     "iterations_per_epoch": 10,
     "batch_size": 1,
     "learning_rate": 0.001,
