@@ -14,7 +14,7 @@ from medssl.core.files import sha256_json
 from medssl.core.strict_json import parse_json
 from medssl.core.suggest import did_you_mean
 
-_LATER_KEYS = frozenset({"pretrain", "budget"})
+_LATER_KEYS = frozenset({"single_views_of", "pretrain", "budget"})
 _NAME = r"^[a-z0-9]+(_[a-z0-9]+)*$"
 
 

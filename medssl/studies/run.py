@@ -211,10 +211,10 @@ def _folder(run: Run, out: Path) -> Path:
 
 def _identity(run: Run, plan: StudyPlan, manifest: Manifest) -> dict[str, Any]:
     """Return what names a run, with a hash of everything that decides its result."""
-    decides = {"arm": _deciding(run.arm), "ids": run.ids, "seed": run.seed, "iterations": run.iterations}
+    decides = {"arm": run.arm.to_json(), "ids": run.ids, "seed": run.seed, "iterations": run.iterations}
     decides |= {"part": plan.part, "epoch": plan.iterations_per_epoch, "manifest": manifest.sha256()}
     if run.arm.source is not None:
-        decides["members"] = _deciding(plan.arm(run.arm.source))
+        decides["members"] = plan.arm(run.arm.source).to_json()
     return {
         "arm": run.arm.name,
         "labelled": run.labelled,
@@ -223,11 +223,6 @@ def _identity(run: Run, plan: StudyPlan, manifest: Manifest) -> dict[str, Any]:
         "iterations": run.iterations,
         "sha256": sha256_json(decides),
     }
-
-
-def _deciding(arm: Arm) -> dict[str, Any]:
-    """Return what of an arm decides results, so that a key which an arm leaves out does not change its hash."""
-    return arm.model_dump(mode="json", exclude={"single_views_of"} if arm.single_views_of is None else None)
 
 
 def _without_labels(manifest: Manifest) -> Manifest:

@@ -72,17 +72,3 @@ def test_half_a_line_of_a_killed_run_does_not_spoil_the_next(tmp_path: Path) -> 
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert lines[1] == '{"kind": "tra'
     assert [json.loads(line)["kind"] for line in lines[2:]] == ["start", "train", "end"]
-
-
-def test_a_validation_by_another_metric_is_logged_under_its_name(tmp_path: Path) -> None:
-    evaluator = Engine(lambda engine, batch: None)
-    evaluator.state.key_metric_name = "val_auc"
-    evaluator.state.metrics = {"val_auc": 0.75}
-    evaluator.state.epoch = 1
-    run = small_run(tmp_path, epochs=1)
-    TrainingLog(path=str(tmp_path / "log.jsonl"), optimization=run.optimization, evaluator=evaluator).attach(
-        run.trainer
-    )
-    run.trainer.run()
-    found = [line for line in _lines(tmp_path / "log.jsonl") if line["kind"] == "validation"]
-    assert found == [{"kind": "validation", "epoch": 1, "metric": "auc", "value": 0.75}]

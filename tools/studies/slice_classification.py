@@ -1,0 +1,290 @@
+"""Classify slices after pre-training on all, evenly spaced, or HASH-6 slices; prove the machinery end to end.
+
+    .venv/bin/python tools/studies/slice_classification.py --data DATA --out runs/slices
+
+DATA holds ct/ and ct2d/. Pre-training sees the CT volumes and the training and validation images of COVID-CT; the leak
+check between these and all test images is run, written to leaks.json, and pairs at distance 0 are taken out of
+pre-training. Arms: random start, all, every_n (as many as HASH-6), hash6; at equal optimiser steps and at equal epochs.
+Downstream: COVID-CT with its published split, and head CT in 5 folds (in which each image is tested once). AUC with
+intervals, and paired differences to every_n. The same command goes on after a stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medssl.bundle.catalog import find_bundle
+from medssl.bundle.pretrain import pretrain
+from medssl.cli.main import run as medssl
+from medssl.core.files import write_json, write_text
+from medssl.core.provenance import provenance
+from medssl.data.manifest import Case, Manifest, save_manifest
+from medssl.data.splits import assign_folds
+from medssl.evaluation.classification_summary import ClassCase, ClassEvaluation, paired_class_difference
+from medssl.evaluation.detection_summary import Estimate
+from medssl.metrics.classification import auc
+from medssl.reduction.audit import save_reduced
+from medssl.reduction.leaks import Leak, find_leaks, is_leak, without_leaks
+from medssl.reduction.reduce import reduce_manifest
+from medssl.reduction.settings import Settings
+
+SOURCE = "ct_slice_reduced_contrast"
+VOLUMES = ("chest_abdomen_256", "example_ct")
+REDUCTIONS = ("all", "every_n", "hash6")
+BASELINE = "every_n"
+FOLDS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--stage", choices=["pretrain", "moco"], default="pretrain", help="SwAV or MoCo v2.")
+    parser.add_argument("--size", default="tiny", help="Network: tiny, resnet18 or resnet50.")
+    parser.add_argument("--steps", type=int, default=1500, help="Optimiser steps of pre-training on all slices.")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--side", type=int, default=64, help="Pixels of an image.")
+    parser.add_argument("--epochs", type=int, default=30, help="Of fine-tuning.")
+    parser.add_argument("--tasks", nargs="+", choices=["covid_ct", "head_ct"], default=["covid_ct", "head_ct"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data-only", action="store_true", help="Only manifests, reduction and leak check.")
+    options = parser.parse_args()
+    out = options.out
+    kept = prepare(options.data, out)
+    print(json.dumps(kept), flush=True)
+    if options.data_only:
+        return
+    steps = {name: options.steps for name in REDUCTIONS}
+    epochs = {f"{name}_epochs": max(1, options.steps * kept[name] // kept["all"]) for name in REDUCTIONS[1:]}
+    arms: dict[str, Path | None] = {"random": None}
+    for name, count in {**steps, **epochs}.items():
+        arms[name] = make_encoder(name, count, options)
+    results: dict[str, Any] = {}
+    for dataset in options.tasks:
+        results[dataset] = {
+            name: [score(dataset, name, encoder, seed, options) for seed in range(options.seeds)]
+            for name, encoder in arms.items()
+        }
+    report(out, kept, {**steps, **epochs}, results, options)
+
+
+def prepare(data: Path, out: Path) -> dict[str, int]:
+    """Write the manifests of both tasks and of pre-training, look for leaks, reduce; return the kept slices."""
+    covid, head = covid_manifest(data), head_manifest(data)
+    save_manifest(out / "covid_ct.json", covid)
+    save_manifest(out / "head_ct.json", head)
+    found, _ = find_leaks(covid, data, workers=0)
+    told(out / "leaks_covid_ct.json", "covid_ct, published split", found)
+    between = [leak for number in range(FOLDS) for leak in find_leaks(held_out(head, number), data, workers=0)[0]]
+    told(out / "leaks_head_ct.json", "head_ct, each fold against the others", between)
+    slices = pretraining_manifest(covid, head)
+    leaks, _ = find_leaks(slices, data, workers=0)
+    told(out / "leaks_pretraining.json", "pre-training against all test images", leaks)
+    slices = without_leaks(slices, leaks).model_copy(update={"test": ()})
+    counts: dict[str, int] = {}
+    for name in ("hash6", "all", "every_n"):
+        method = {"hash6": "dhash"}.get(name, name)
+        budget = counts["hash6"] if name == "every_n" else None
+        audit = reduce_manifest(slices, data, Settings(method=method, scope="dataset", budget=budget), workers=0).audit
+        save_reduced(out / f"{name}.json", slices, audit)
+        counts[name] = audit.counts()["kept"]
+    return counts
+
+
+def held_out(manifest: Manifest, fold: int) -> Manifest:
+    """Return the manifest with one fold as its test part."""
+    parts = [tuple(case for case in manifest.training if (case.fold == fold) is tested) for tested in (False, True)]
+    return manifest.model_copy(update={"training": parts[0], "test": parts[1]})
+
+
+def told(file: Path, what: str, leaks: list[Leak]) -> None:
+    leaking = sum(map(is_leak, leaks))
+    pairs = [each.to_json() for each in leaks]
+    write_json(file, {"leaking": leaking, "look_alike": len(leaks) - leaking, "pairs": pairs})
+    print(f"leak check, {what}: {leaking} pairs leak, {len(leaks) - leaking} others look alike", flush=True)
+
+
+def covid_manifest(data: Path) -> Manifest:
+    """COVID-CT with its published split; file names name no patient reliably, so none is given."""
+    parts: dict[str, list[Case]] = {"train": [], "val": [], "test": []}
+    for value, kind in enumerate(("NonCOVID", "COVID")):
+        folder = data / "ct2d" / "covid_ct"
+        files = {file.stem: file for file in (folder / f"CT_{kind}").iterdir()}
+        for part, cases in parts.items():
+            names = (folder / "splits" / kind / f"{part}CT_{kind}.txt").read_text(encoding="utf-8").split("\n")
+            for name in filter(None, (each.strip() for each in names)):
+                file = files.get(Path(name.replace(" ", "_")).stem)
+                if file is not None:
+                    image = (file.relative_to(data).as_posix(),)
+                    cases.append(Case(id=f"{part}_{kind}_{len(cases):03d}", image=image, **{"class": value}))
+    labels = {"0": "no COVID-19", "1": "COVID-19"}
+    return Manifest(
+        name="covid_ct",
+        modality="CT",
+        labels=labels,
+        training=tuple(parts["train"]),
+        validation=tuple(parts["val"]),
+        test=tuple(parts["test"]),
+    )
+
+
+def head_manifest(data: Path) -> Manifest:
+    """Head CT in 5 folds."""
+    cases = []
+    with (data / "ct2d" / "head_ct" / "labels.csv").open(encoding="utf-8") as stream:
+        for number, value in list(csv.reader(stream))[1:]:
+            image = f"ct2d/head_ct/{int(number):03d}.jpg"
+            cases.append(Case(id=f"head_{int(number):03d}", image=(image,), **{"class": int(value)}))
+    labels = {"0": "no haemorrhage", "1": "haemorrhage"}
+    return assign_folds(
+        Manifest(name="head_ct", modality="CT", labels=labels, training=tuple(cases)), folds=FOLDS, seed=0
+    )
+
+
+def pretraining_manifest(covid: Manifest, head: Manifest) -> Manifest:
+    """The slices to learn from, with every image that is ever tested as the test part, for the leak check."""
+    volumes = [Case(id=name, image=(f"ct/{name}.nii.gz",)) for name in VOLUMES]
+    images = [
+        case.model_copy(update={"class_": None, "id": f"{part}_{case.id}"})
+        for part in ("training", "validation")
+        for case in covid.part(part)  # type: ignore[arg-type]
+    ]
+    tested = [
+        case.model_copy(update={"class_": None, "fold": None, "id": f"test_{case.id}"})
+        for case in (*covid.test, *head.training)
+    ]
+    labels = {"0": "background"}
+    return Manifest(name="slices", modality="CT", labels=labels, unlabeled=(*volumes, *images), test=tuple(tested))
+
+
+def make_encoder(name: str, steps: int, options: argparse.Namespace) -> Path:
+    epochs = max(1, steps // 100)
+    overrides: dict[str, Any] = {
+        "network_def#size": options.size,
+        "key_encoder#size": options.size,
+        "epochs": epochs,
+        "iterations_per_epoch": steps // epochs,
+        "batch_size": options.batch,
+        "image_size": [options.side, options.side],
+        "crop_size": [options.side // 2, options.side // 2],
+        "slice_side": 2 * options.side,
+        "hidden": 512,
+        "num_workers": 0,
+        "prototypes": 64,
+        "queue_length": 1024,
+        "learning_rate": 0.06 if options.stage == "moco" else 0.3,
+    }
+    known = json.loads((find_bundle(SOURCE) / "configs" / f"{options.stage}.json").read_text(encoding="utf-8"))
+    folder = options.out / "pretraining" / name
+    pretrain(
+        find_bundle(SOURCE),
+        manifest=options.out / f"{name.removesuffix('_epochs')}.json",
+        out=folder,
+        data_root=options.data,
+        stages=[options.stage],
+        overrides={key: value for key, value in overrides.items() if key.split("#")[0] in known},
+    )
+    return folder
+
+
+def score(dataset: str, name: str, pretrained: Path | None, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Fine-tune, and return the metrics of the test images (of all folds for head CT)."""
+    out, manifest = options.out / dataset / f"{name}_seed{seed}" / "new_ct_slices", options.out / f"{dataset}.json"
+    folds = dataset == "head_ct"
+    metrics = out / "results" / "metrics.json" if folds else out.parent / "test" / "metrics.json"
+    if not metrics.is_file():
+        values = {
+            "network_def#size": options.size,
+            "image_size": [options.side, options.side],
+            "seed": seed,
+            "epochs": options.epochs,
+            "batch_size": options.batch,
+            "learning_rate": 0.001,
+            "frozen_epochs": options.epochs // 7,
+            "val_interval": 5,
+            "num_workers": 0,
+        }
+        words = ["finetune", str(pretrained or find_bundle(SOURCE)), "--manifest", str(manifest), "--out", str(out)]
+        words += ["--data-root", str(options.data), *(["--folds", str(FOLDS)] if folds else [])]
+        words += [] if pretrained else ["--from-scratch"]
+        words += [word for key, value in values.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+        done(medssl(words))
+        if not folds:
+            common = ["--data-root", str(options.data), "--part", "test"]
+            test = str(out.parent / "test")
+            done(medssl(["infer", str(out), str(manifest), "--out", test, *common]))
+            done(medssl(["evaluate", test, "--manifest", str(manifest), "--task", "classification", *common]))
+    return json.loads(metrics.read_text(encoding="utf-8"))
+
+
+def done(code: int) -> None:
+    if code:
+        raise SystemExit(code)
+
+
+def cases_of(metrics: dict[str, Any]) -> list[ClassCase]:
+    names = list(metrics["labels"].values())
+    return [
+        ClassCase(
+            id=case["id"],
+            group=case["group"],
+            truth=names.index(case["truth"]),
+            probabilities=tuple(case["probabilities"][name] for name in names),
+        )
+        for case in metrics["cases"]
+    ]
+
+
+def mean_of(runs: list[list[ClassCase]]) -> list[ClassCase]:
+    """Return the cases with the mean probability over the seeds."""
+    means = [np.mean([run[number].probabilities for run in runs], axis=0) for number in range(len(runs[0]))]
+    return [
+        ClassCase(id=case.id, group=case.group, truth=case.truth, probabilities=tuple(float(value) for value in mean))
+        for case, mean in zip(runs[0], means, strict=True)
+    ]
+
+
+def report(
+    out: Path, kept: dict[str, int], steps: dict[str, int], results: dict[str, Any], options: argparse.Namespace
+) -> None:
+    lines = ["| data | pre-trained on | slices | steps | AUC of each seed | AUC, mean of seeds | minus every_n |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    rows = []
+    for dataset, arms in results.items():
+        fused = {name: mean_of([cases_of(each) for each in runs]) for name, runs in arms.items()}
+        for name, runs in arms.items():
+            base = fused[f"{BASELINE}_epochs" if name.endswith("_epochs") else BASELINE]
+            against = None if fused[name] is base else paired_class_difference(fused[name], base, auc, 2)
+            alone = ClassEvaluation(classes=("0", "1"), seed=0, cases=tuple(fused[name])).metrics["auc"]
+            values = [run["summary"]["auc"]["value"] for run in runs]
+            count, taken = kept.get(name.removesuffix("_epochs"), 0), steps.get(name, 0)
+            shown = ", ".join(f"{value:.3f}" for value in values)
+            difference = "" if against is None else interval(against, sign="+")
+            lines.append(f"| {dataset} | {name} | {count} | {taken} | {shown} | {interval(alone)} | {difference} |")
+            rows.append({"data": dataset, "arm": name, "auc": values, "mean": alone.to_json()})
+            rows[-1]["difference"] = against.to_json() if against else None
+    about = (
+        f"{options.stage}, {options.size}, {options.side} x {options.side}; {options.seeds} seeds. Differences are "
+        "paired over images, with 95% bootstrap intervals; no arm is called better where an interval holds 0. Names "
+        "with _epochs took as many epochs as all, so fewer steps, and are compared with every_n_epochs."
+    )
+    write_json(out / "classification.json", {**provenance("slice_classification"), "kept": kept, "rows": rows})
+    command = f"    python tools/studies/slice_classification.py --data DATA --out {out.name}"
+    text = ["# Slices", "", about, "", *lines, "", "Made by:", "", command, ""]
+    write_text(out / "classification.md", "\n".join(text))
+
+
+def interval(found: Estimate, sign: str = "") -> str:
+    if found.value is None or found.low is None:
+        return "not defined" if found.value is None else f"{found.value:{sign}.3f}"
+    return f"{found.value:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
+
+
+if __name__ == "__main__":
+    main()
