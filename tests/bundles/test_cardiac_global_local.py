@@ -125,7 +125,8 @@ def test_the_masked_autoencoder_is_a_stage_of_its_own(manifest: Path, tmp_path: 
 
 
 def test_pretraining_leaves_the_value_of_a_collapse_behind(manifest: Path, tmp_path: Path) -> None:
-    longer = {**PRETRAINING, "iterations_per_epoch": 30, "crop_size": [32, 32, 1]}
+    larger = {"network_def#channels": [8, 16, 16], "embedder#widths": [64, 32], "crop_size": [32, 32, 1]}
+    longer = {**PRETRAINING, **larger, "iterations_per_epoch": 120, "learning_rate": 0.001}
     pretrain(BUNDLE, manifest=manifest, out=tmp_path, stages=["pretrain_global"], overrides=longer)
     assert _log(tmp_path, "pretrain_global")[-1]["loss_to_collapse"] < 0.9
 
