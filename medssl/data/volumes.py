@@ -7,9 +7,7 @@ spacing, units and affine (GeometryError).
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import psutil
+from isal import igzip, igzip_lib
 from nibabel.spatialimages import HeaderDataError
 
 from medssl.core.errors import ImageError, ResourceError
@@ -36,6 +35,8 @@ from medssl.data.volume_checks import (
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 SUFFIXES = (*NIFTI_SUFFIXES, ".mha", ".nrrd")
 
+# What a stream raises whose content is not what was written; isal types its error as a plain object
+_DAMAGED = (OSError, cast("type[Exception]", igzip_lib.IsalError))
 _CHUNK_BYTES = 1 << 22
 _NIFTI_HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _MEMORY_SHARE = 0.9
@@ -212,7 +213,7 @@ def _open_nifti(path: Path) -> IO[bytes]:
         text = f"{path.name}: expected what the suffix says, found {found}."
         fix = "Rename it to the suffix that fits, or export the image again."
         raise ImageError(text, fix=fix, code="file-format")
-    return cast(IO[bytes], gzip.open(path)) if compressed else path.open("rb")
+    return cast(IO[bytes], igzip.open(path)) if compressed else path.open("rb")
 
 
 def _read_exactly(stream: IO[bytes], target: memoryview, path: Path, *, start: int = 0) -> None:
@@ -229,7 +230,7 @@ def _read_exactly(stream: IO[bytes], target: memoryview, path: Path, *, start: i
     except EOFError as error:
         text = f"{path.name}: expected {len(target):,} more bytes, found the end of the file after {position:,}."
         raise ImageError(text, fix="Copy or export the file again.", code="file-truncated") from error
-    except (OSError, zlib.error) as error:
+    except _DAMAGED as error:
         text = f"{path.name}: expected a sound file, found damaged data ({error})."
         raise ImageError(text, fix="Copy or export the file again.", code="file-format") from error
 
@@ -289,10 +290,10 @@ def _nifti_voxels(header: Header) -> npt.NDArray[Any]:
 
 
 def _verify_end(stream: IO[bytes], path: Path) -> None:
-    """Read past the voxels, so that gzip compares its checksum."""
+    """Read past the voxels, so that its checksum is compared."""
     try:
         stream.read(_CHUNK_BYTES)
-    except (EOFError, OSError, zlib.error) as error:
+    except (EOFError, *_DAMAGED) as error:
         text = f"{path.name}: expected a sound end of the file, found a wrong checksum or a missing end ({error})."
         raise ImageError(text, fix="Copy or export the file again.", code="file-truncated") from error
 
