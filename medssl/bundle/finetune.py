@@ -217,7 +217,8 @@ def _cross_validated(task: _Task, manifest: Manifest) -> tuple[Scores, str]:
             copy_bundle(request.out, out)
         _logger.info("fold %d of %d", fold + 1, request.folds)
         _train(request, out, fold=fold, select_best=False)
-        task.predict(out, [case for case in manifest.training if case.fold == fold], predictions)
+        held_out = [case for case in manifest.training if case.fold == fold]
+        task.predict(out, held_out, predictions / f"fold_{fold}")  # the record of a run speaks of one network
     evaluation = _evaluate(task, manifest, manifest.training, predictions)
     _logger.info("all %d cases", len(manifest.training))
     _train(request, request.out, fold=None, select_best=False)

@@ -83,7 +83,7 @@ def _probabilities(
     reason = folder.failure(case.id)
     if reason is not None:
         return (), _missing(case, f"run.json says that the prediction failed: {reason}")
-    path = folder.folder / f"{case.id}{SUFFIX}"
+    path = folder.path(case.id, suffix=SUFFIX)
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         given = {str(name).casefold(): float(value) for name, value in content["probabilities"].items()}
@@ -114,7 +114,7 @@ def _unreadable(case: Case, text: str, found: str) -> Finding:
 
 def _altered(case: Case, folder: PredictionFolder) -> list[Finding]:
     stated = folder.stated_sha256(case.id)
-    if stated in (None, sha256_file(folder.folder / f"{case.id}{SUFFIX}")):
+    if stated in (None, sha256_file(folder.path(case.id, suffix=SUFFIX))):
         return []
     text = "the prediction is not the one that run.json describes: its hash differs. It was scored as it is."
     fix = "Predict the case again, unless it was edited on purpose."

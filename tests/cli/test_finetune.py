@@ -82,6 +82,7 @@ def test_cross_validation_scores_every_case_by_a_network_that_did_not_see_it(tmp
     assert _finetune(manifest, tmp_path / "phantom_mri_new", "--folds", "2") == exit_codes.OK
     metrics = _json(tmp_path / "phantom_mri_new" / "results" / "metrics.json")
     assert {case["id"] for case in metrics["cases"]} == {f"phantom_{i}" for i in range(4)}
+    assert "prediction-unlisted" not in {finding["code"] for finding in metrics["findings"]}
     for fold in (0, 1):
         settings = _json(tmp_path / "phantom_mri_new" / "folds" / f"fold_{fold}" / "results" / "resolved.json")
         assert (settings["fold"], settings["select_best"]) == (fold, False)

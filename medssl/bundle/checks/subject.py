@@ -74,8 +74,8 @@ class Subject:
 
     @property
     def trains(self) -> bool:
-        """Whether the bundle can be trained on pairs of image and label map, or of image and class."""
-        return (self.segments or self.classifies) and "train" in self.configs
+        """Whether the bundle can be trained on the phantoms of the checks: pairs of image and label map."""
+        return self.segments and "train" in self.configs
 
     @property
     def stages(self) -> list[str]:
