@@ -9,6 +9,10 @@ from typing import Any
 from medssl.bundle.resolve import run_workflow, workflow
 from medssl.bundle.run import train
 
+# What is taken down behind the last step may wait for ever for a process that has already ended, on a busy machine;
+# kept until the process ends, it is taken down when its answer is out
+_kept: list[Any] = []
+
 
 def trained(bundle: Path, manifest: Path, out: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Train a bundle as `medssl train` does; return the record."""
@@ -23,4 +27,6 @@ def evaluated(bundle: Path, files: tuple[str, ...], out: Path, overrides: Mappin
 
 def flow_finished(bundle: Path, files: tuple[str, ...], overrides: Mapping[str, Any]) -> None:
     """Run the workflow of merged files to its end."""
-    run_workflow(workflow(bundle, files, overrides=overrides))
+    flow = workflow(bundle, files, overrides=overrides)
+    _kept.append(flow)
+    run_workflow(flow)

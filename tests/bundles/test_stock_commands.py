@@ -1,6 +1,7 @@
 """MONAI's own bundle commands on every shipped bundle, offline."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,16 @@ from monai.bundle import ckpt_export, onnx_export, verify_metadata, verify_net_i
 
 from medssl.bundle.catalog import shipped_bundles
 from medssl.bundle.checks.description import SCHEMA_FILE
-from medssl.bundle.checks.running import network_with_weights
+from medssl.bundle.checks.running import network_with_weights, runnable_copy
 from medssl.bundle.checks.subject import Subject
+
+
+@pytest.fixture
+def deployable(bundle: Path) -> Iterator[Path]:
+    """The bundle with weights: its own, or random ones where none are shipped."""
+    with runnable_copy(Subject(bundle)) as copy:
+        yield copy
+
 
 every_bundle = pytest.mark.parametrize("bundle", shipped_bundles().values(), ids=shipped_bundles().keys())
 
@@ -40,17 +49,17 @@ def test_verify_net_in_out_finds_what_metadata_declares(bundle: Path) -> None:
 
 
 @every_bundle
-def test_ckpt_export_makes_the_file_that_deploy_loads(bundle: Path, tmp_path: Path) -> None:
-    meta, config = _configs(bundle)
-    out, subject = tmp_path / "model.ts", Subject(bundle)
-    options = {} if _scripts(bundle) else {"use_trace": True, "input_shape": [1, subject.channels, *subject.patch]}
+def test_ckpt_export_makes_the_file_that_deploy_loads(deployable: Path, tmp_path: Path) -> None:
+    meta, config = _configs(deployable)
+    out, subject = tmp_path / "model.ts", Subject(deployable)
+    options = {} if _scripts(deployable) else {"use_trace": True, "input_shape": [1, subject.channels, *subject.patch]}
     if options:  # whoever runs the command has to know
-        assert "--use_trace true" in (bundle / "docs" / "README.md").read_text(encoding="utf-8")
-    weights = str(bundle / "models" / "model.pt")
+        assert "--use_trace true" in (deployable / "docs" / "README.md").read_text(encoding="utf-8")
+    weights = str(deployable / "models" / "model.pt")
     ckpt_export(
         net_id="network_def", filepath=str(out), ckpt_file=weights, meta_file=meta, config_file=[config], **options
     )
-    _compare(torch.jit.load(str(out)), bundle)
+    _compare(torch.jit.load(str(out)), deployable)
 
 
 def _scripts(bundle: Path) -> bool:
@@ -62,22 +71,22 @@ def _scripts(bundle: Path) -> bool:
 
 
 @every_bundle
-def test_onnx_export_computes_what_the_network_computes(bundle: Path, tmp_path: Path) -> None:
+def test_onnx_export_computes_what_the_network_computes(deployable: Path, tmp_path: Path) -> None:
     import onnxruntime
 
-    meta, config = _configs(bundle)
+    meta, config = _configs(deployable)
     out = tmp_path / "model.onnx"
     onnx_export(
         net_id="network_def",
         filepath=str(out),
-        ckpt_file=str(bundle / "models" / "model.pt"),
+        ckpt_file=str(deployable / "models" / "model.pt"),
         meta_file=meta,
         config_file=config,
-        input_shape=[1, Subject(bundle).channels, *Subject(bundle).patch],
+        input_shape=[1, Subject(deployable).channels, *Subject(deployable).patch],
     )
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    _compare(lambda image: torch.from_numpy(session.run(None, {name: image.numpy()})[0]), bundle)
+    _compare(lambda image: torch.from_numpy(session.run(None, {name: image.numpy()})[0]), deployable)
 
 
 def _compare(run, bundle: Path) -> None:
