@@ -35,6 +35,7 @@ from medssl.networks.cswin_cost import count_cost, size_table
 from medssl.networks.cswin_unet import SIZES, CSwinUNet
 
 Make = Callable[[], nn.Module]
+MODES = ("inference", "train")
 INPUTS = {"lines": (1, 1, 96, 96, 96), "slabs": (1, 3, 128, 128, 32)}
 SMALL_INPUTS = {"lines": (1, 1, 64, 64, 32), "slabs": (1, 3, 64, 64, 32)}
 TRY_INPUTS = {"lines": (1, 1, 64, 64, 64), "slabs": (1, 3, 64, 64, 32)}
@@ -191,17 +192,24 @@ def _kilobytes(key: str) -> int:
     return int(next(line for line in status.splitlines() if line.startswith(key)).split()[1])
 
 
-def compare(family: str, shape: Sequence[int], *, repeats: int) -> dict[str, Any]:
+def peaks_of(family: str, shape: Sequence[int]) -> dict[str, dict[str, int]]:
+    """Return the peak memory of each network in inference and training; asked for before anything else runs.
+
+    Memory that an earlier step gave back to the allocator would hide what a later one takes.
+    """
     makes = contenders(family)
-    modes = ("inference", "train")
-    # First of all, since memory that an earlier step gave back to the allocator would hide what a later one takes
-    peaks = {mode: {name: peak_of(make, shape, mode=mode) for name, make in makes.items()} for mode in modes}
+    peaks = {mode: {name: peak_of(make, shape, mode=mode) for name, make in makes.items()} for mode in MODES}
     print(family, peaks, flush=True)
+    return peaks
+
+
+def compare(family: str, shape: Sequence[int], *, repeats: int, peaks: dict[str, dict[str, int]]) -> dict[str, Any]:
+    makes = contenders(family)
     row: dict[str, Any] = {"family": family, "shape": list(shape), "networks": {}}
     for name, make in makes.items():
         cost = count_cost(make(), shape)
         row["networks"][name] = {"parameters": cost.parameters, "flops": cost.flops}
-    for mode in modes:
+    for mode in MODES:
         times = alternate(makes, shape, warm_up=WARM_UP[family], mode=mode, repeats=repeats)
         ours, theirs = times["CSwin UNet"], times["Swin UNETR"]
         ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
@@ -254,8 +262,9 @@ def main() -> None:
     }
     if options.part != "tries":
         result.update(repeats=options.repeats, rows=[])
+        peaks = {family: peaks_of(family, shape) for family, shape in inputs.items()}
         for family, shape in inputs.items():
-            result["rows"].append(compare(family, shape, repeats=options.repeats))
+            result["rows"].append(compare(family, shape, repeats=options.repeats, peaks=peaks[family]))
             save(result, options.out)
     if options.part != "comparison":
         result.update(try_repeats=options.try_repeats, tries={})
