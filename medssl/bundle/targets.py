@@ -97,7 +97,6 @@ _FAMILIES: dict[str, Callable[[Any], bool]] = {
     "ignite.handlers": _named(_IGNITE_HANDLERS),
     "medssl.data.class_cases": _any_kind,
     "medssl.data.datasets": _any_kind,
-    "medssl.data.images": _any_kind,
     "medssl.data.transforms": _any_kind,
     "medssl.networks": _any_kind,
     "medssl.losses": _any_kind,

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from monai.transforms import MapTransform
 
 from medssl.core.errors import ImageError
 
@@ -62,14 +60,3 @@ def read_grey_image(path: Path) -> npt.NDArray[np.uint8]:
         text = f"{path.name}: expected an 8-bit image, found {pixels.dtype}."
         raise ImageError(text, fix="Window it to 8 bits, as the training images were.", code="image-type")
     return np.ascontiguousarray(pixels.T)
-
-
-class LoadGreyImaged(MapTransform):
-    """Replace paths by images (1, X, Y), float32, from 0 to 255; colours become their luminance."""
-
-    def __call__(self, data: Any) -> dict[Any, Any]:
-        """Load the images of one case."""
-        loaded = dict(data)
-        for key in self.key_iterator(loaded):
-            loaded[key] = torch.from_numpy(read_grey_image(Path(loaded[key])).astype(np.float32))[None]
-        return loaded
