@@ -383,14 +383,15 @@ class _Segmenting:
         self.plan: Plan | None = None
 
     def prepare(self, manifest: Manifest, anonymous: Manifest) -> Sequence[Finding]:
-        settings = _continual_settings(self.request.bundle)
+        request = self.request
         self.plan, findings = prepare_bundle(
-            self.request.bundle,
-            self.request.out,
+            request.bundle,
+            request.out,
             manifest,
-            self.request.data_root,
-            wishes=self.request.wishes,
-            settings=settings,
+            request.data_root,
+            wishes=request.wishes,
+            settings=_continual_settings(request.bundle),
+            trust=request.trust,
         )
         return findings
 
