@@ -6,20 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.config import META, BundleConfig
+from medssl.bundle.config import BundleConfig
 from medssl.bundle.predictor import (
+    bundle_facts,
     bundle_parser,
     choose_device,
     chosen_dtype,
-    class_names,
     load_weights,
     weights_path,
 )
-from medssl.bundle.resolve import load_config, resolved_json
+from medssl.bundle.resolve import load_config
 from medssl.core.errors import ConfigError
-from medssl.core.files import sha256_file, sha256_json
 from medssl.inference.classes import ClassPredictor
-from medssl.inference.predictor import BundleFacts
 from medssl.inference.settings import Transform
 
 _LOADERS = ("LoadImaged", "EnsureChannelFirstd")
@@ -57,18 +55,11 @@ def load_classifier(
     weights = weights_path(parser, bundle)
     network = parser.get_parsed_content("network_def")
     load_weights(network, weights)
-    metadata = config.content.get(META, {})
     chosen = choose_device(device)
     return ClassPredictor(
         network=network,
         preprocessing=steps,
-        facts=BundleFacts(
-            name=bundle.resolve().name,
-            version=str(metadata.get("version", "")),
-            weights_sha256=sha256_file(weights),
-            config_sha256=sha256_json(resolved_json(config)),
-            labels=class_names(metadata),
-        ),
+        facts=bundle_facts(config, bundle, weights),
         device=chosen,
         amp_dtype=chosen_dtype(parser, chosen),
         batch_size=batch_size or (16 if chosen.type == "cuda" else 4),

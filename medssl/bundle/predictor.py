@@ -64,19 +64,12 @@ def load_predictor(
     load_weights(network, weights)
     if uncertainty:
         network = UncertaintyNet(network)
-    metadata = config.content.get(META, {})
     return Predictor(
         network=network,
         preprocessing=steps,
         tiles=tiles,
         rule=rule,
-        facts=BundleFacts(
-            name=bundle.resolve().name,
-            version=str(metadata.get("version", "")),
-            weights_sha256=sha256_file(weights),
-            config_sha256=sha256_json(resolved_json(config)),
-            labels=class_names(metadata),
-        ),
+        facts=bundle_facts(config, bundle, weights),
         device=chosen,
         amp_dtype=chosen_dtype(parser, chosen),
         # Masks are put into the network for a pass, which two lanes at once would mix up
@@ -174,7 +167,23 @@ def weights_path(parser: Any, bundle: Path) -> Path:
     return bundle / "models" / "model.pt"
 
 
-def class_names(metadata: Mapping[str, Any]) -> dict[str, str]:
+def bundle_facts(config: BundleConfig, bundle: Path, weights: Path) -> BundleFacts:
+    """Return what outputs say of the bundle that made them.
+
+    Raises:
+        ConfigError: If its metadata names no classes.
+    """
+    metadata = config.content.get(META, {})
+    return BundleFacts(
+        name=bundle.resolve().name,
+        version=str(metadata.get("version", "")),
+        weights_sha256=sha256_file(weights),
+        config_sha256=sha256_json(resolved_json(config)),
+        labels=_class_names(metadata),
+    )
+
+
+def _class_names(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Return the classes that metadata.json names, channel to name.
 
     Raises:
