@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -43,14 +44,19 @@ def describe(known: Description) -> None:
     metadata = read_json(path)
     write_json(path, _metadata(metadata, known))
     write_text(known.folder / "docs" / "README.md", _readme(known))
-    licence = known.manifest.licence or "not stated in the manifest; find out before the weights are passed on"
-    write_text(known.folder / "docs" / "data_license.txt", f"Data set: {known.manifest.name}\nLicence: {licence}\n")
+    write_licence(known.folder, known.manifest)
 
 
-def _metadata(metadata: dict[str, Any], known: Description) -> dict[str, Any]:
-    manifest, plan, source = known.manifest, known.plan, known.source
-    names = ", ".join(plan.class_names)
-    metadata |= {
+def write_licence(folder: Path, manifest: Manifest) -> None:
+    """Write docs/data_license.txt of a bundle that was trained on a dataset."""
+    licence = manifest.licence or "not stated in the manifest; find out before the weights are passed on"
+    write_text(folder / "docs" / "data_license.txt", f"Data set: {manifest.name}\nLicence: {licence}\n")
+
+
+def made_anew(metadata: dict[str, Any], manifest: Manifest, *, source: str) -> dict[str, Any]:
+    """Return metadata of a bundle fine-tuned from `source`: its versions and origin, nothing measured of the source."""
+    kept = {key: value for key, value in metadata.items() if key not in {"eval_metrics", "weights", "memory"}}
+    return kept | {
         "version": "0.1.0",
         "changelog": {"0.1.0": f"fine-tuned from {source} on {manifest.name}"},
         "monai_version": version("monai"),
@@ -58,16 +64,21 @@ def _metadata(metadata: dict[str, Any], known: Description) -> dict[str, Any]:
         "numpy_version": version("numpy"),
         "required_packages_version": {package: version(package) for package in _PINNED},
         "name": f"{manifest.name}, fine-tuned from {source}",
+        "data_source": manifest.description or manifest.name,
+        "references": [f"The bundle {source}, from which the weights started."],
+    }
+
+
+def _metadata(metadata: dict[str, Any], known: Description) -> dict[str, Any]:
+    manifest, plan, source = known.manifest, known.plan, known.source
+    names = ", ".join(plan.class_names)
+    metadata = made_anew(metadata, manifest, source=source) | {
         "task": f"Segmentation of {', '.join(plan.class_names[1:])} in {manifest.modality}",
         "description": f"{len(manifest.training)} labelled cases of {manifest.name}, starting from {source}.",
-        "data_source": manifest.description or manifest.name,
         "image_classes": f"{plan.channels} channel(s) of {manifest.modality}",
         "label_classes": f"one channel: {names}",
         "pred_classes": f"{len(plan.class_names)} channels of logits: {names}",
-        "references": [f"The bundle {source}, from which the weights started."],
     }
-    for of_the_source in ("eval_metrics", "weights", "memory"):
-        metadata.pop(of_the_source, None)
     if scores := _scores(known.evaluation):
         metadata["eval_metrics"] = scores
     if memory := _inference_memory(known.folder):
@@ -114,10 +125,6 @@ def _readme(known: Description) -> str:
     manifest, plan = known.manifest, known.plan
     shape = " x ".join(str(extent) for extent in plan.patch_size)
     spacing = " x ".join(f"{value:g}" for value in plan.spacing_mm)
-    table = "".join(f"| {key} | {value:.4f} |\n" for key, value in _scores(known.evaluation).items())
-    performance = f"{known.meaning[0].upper()}{known.meaning[1:]}.\n"
-    if table:
-        performance += f"\n| metric | value |\n|---|---|\n{table}\nIntervals and counts: results/metrics.json.\n"
     return _TEMPLATE.format(
         name=known.folder.name,
         dataset=manifest.name,
@@ -127,9 +134,18 @@ def _readme(known: Description) -> str:
         shape=shape,
         spacing=spacing,
         normaliser=plan.intensity["_target_"],
-        performance=performance,
+        performance=performance_text(_scores(known.evaluation), known.meaning),
         source=known.source,
     )
+
+
+def performance_text(scores: Mapping[str, float], meaning: str) -> str:
+    """Return what README says of the performance: what the scores are, and their table if there are any."""
+    text = f"{meaning[0].upper()}{meaning[1:]}.\n"
+    if not scores:
+        return text
+    table = "".join(f"| {key} | {value:.4f} |\n" for key, value in scores.items())
+    return f"{text}\n| metric | value |\n|---|---|\n{table}\nIntervals and counts: results/metrics.json.\n"
 
 
 _TEMPLATE = """# {name}

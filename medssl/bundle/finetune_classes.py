@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssl.bundle.adapt import Wishes
 from medssl.bundle.classifier import load_classifier
 from medssl.bundle.config import get_item, read_json
+from medssl.bundle.describe import made_anew, performance_text, write_licence
 from medssl.bundle.run import copy_bundle
 from medssl.core.errors import ConfigError
 from medssl.core.files import write_json, write_text
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 # Of these, what a training is told must hold for inference too
 _SHARED = ("network_def", "image_size", "intensity_mean", "intensity_deviation")
-_PINNED = ("pytorch-ignite", "nibabel", "medssl")
 
 
 class Classifying:
@@ -83,23 +82,12 @@ class Classifying:
         """Write configs/metadata.json, docs/README.md and docs/data_license.txt of the new bundle."""
         out, names, source = self.request.out, _classes(manifest), self.request.bundle.name
         path = out / "configs" / "metadata.json"
-        metadata = read_json(path) | {
-            "version": "0.1.0",
-            "changelog": {"0.1.0": f"fine-tuned from {source} on {manifest.name}"},
-            "monai_version": version("monai"),
-            "pytorch_version": version("torch").partition("+")[0],
-            "numpy_version": version("numpy"),
-            "required_packages_version": {package: version(package) for package in _PINNED},
-            "name": f"{manifest.name}, fine-tuned from {source}",
+        metadata = made_anew(read_json(path), manifest, source=source) | {
             "task": f"Classification of images as {', '.join(names)}",
             "description": f"{len(manifest.training)} images of {manifest.name}, starting from {source}.",
-            "data_source": manifest.description or manifest.name,
             "label_classes": f"one class for each image: {', '.join(names)}",
             "pred_classes": f"{len(names)} scores: {', '.join(names)}",
-            "references": [f"The bundle {source}, from which the weights started."],
         }
-        for of_the_source in ("eval_metrics", "weights", "memory"):
-            metadata.pop(of_the_source, None)
         scores = {} if evaluation is None else _rounded(evaluation)
         metadata |= {"eval_metrics": scores} if scores else {}
         layout = metadata["network_data_format"]
@@ -115,12 +103,11 @@ class Classifying:
             dataset=manifest.name,
             training=len(manifest.training),
             classes=", ".join(names),
-            performance=_performance(scores, meaning),
+            performance=performance_text(scores, meaning),
             shape=" x ".join(map(str, size)),
         )
         write_text(out / "docs" / "README.md", written)
-        licence = manifest.licence or "not stated in the manifest; find out before the weights are passed on"
-        write_text(out / "docs" / "data_license.txt", f"Data set: {manifest.name}\nLicence: {licence}\n")
+        write_licence(out, manifest)
 
     def _shared_settings(self) -> dict[str, Any]:
         return {key: value for key, value in self.request.overrides.items() if _top(key) in _SHARED}
@@ -160,14 +147,6 @@ def _set(content: dict[str, Any], item_id: str, value: Any) -> None:
 
 def _rounded(evaluation: ClassEvaluation) -> dict[str, float]:
     return {name: round(each.value, 4) for name, each in evaluation.metrics.items() if each.value is not None}
-
-
-def _performance(scores: dict[str, float], meaning: str) -> str:
-    performance = f"{meaning[0].upper()}{meaning[1:]}.\n"
-    if not scores:
-        return performance
-    table = "".join(f"| {key} | {value:.4f} |\n" for key, value in scores.items())
-    return f"{performance}\n| metric | value |\n|---|---|\n{table}\nIntervals and counts: results/metrics.json.\n"
 
 
 _TEMPLATE = """# {name}

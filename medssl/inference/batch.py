@@ -276,12 +276,7 @@ def _header(predictor: Predictor, *, probabilities: bool, startup_seconds: float
     facts, tiles = predictor.facts, predictor.tiles
     return {
         "medssl": provenance("infer", weights=facts.weights_sha256, config=facts.config_sha256),
-        "bundle": {
-            "name": facts.name,
-            "version": facts.version,
-            "weights_sha256": facts.weights_sha256,
-            "config_sha256": facts.config_sha256,
-        },
+        "bundle": facts.to_json(),
         "labels": dict(facts.labels),
         "settings": {
             "tile": list(tiles.roi_size),

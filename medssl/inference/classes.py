@@ -247,12 +247,7 @@ def _header(predictor: ClassPredictor, startup_seconds: float) -> dict[str, Any]
     facts = predictor.facts
     return {
         "medssl": provenance("infer", weights=facts.weights_sha256, config=facts.config_sha256),
-        "bundle": {
-            "name": facts.name,
-            "version": facts.version,
-            "weights_sha256": facts.weights_sha256,
-            "config_sha256": facts.config_sha256,
-        },
+        "bundle": facts.to_json(),
         "task": "classification",
         "labels": dict(facts.labels),
         "settings": {"precision": str(predictor.amp_dtype or torch.float32).removeprefix("torch.")},

@@ -42,6 +42,15 @@ class BundleFacts:
     config_sha256: str
     labels: Mapping[str, str]
 
+    def to_json(self) -> dict[str, str]:
+        """Return what a record names the bundle by; its labels stand beside that."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "weights_sha256": self.weights_sha256,
+            "config_sha256": self.config_sha256,
+        }
+
 
 @dataclass(kw_only=True, eq=False)
 class Working:
