@@ -8,7 +8,7 @@ from monai.networks.nets import SegResNet
 from torch import nn
 
 from medssl.core.errors import ConfigError
-from medssl.networks import VIEWS, SplitNetwork, SplitSegResNet, ViewNet
+from medssl.networks import VIEWS, SplitNetwork, SplitSegResNet, SplitUNet, ViewNet
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
 from medssl.networks.split import check_patch_size, check_tail_dropout, evaluation_mode, largest_stride
 from medssl.networks.weights import transfer_weights
@@ -22,7 +22,8 @@ def _segresnet(place: str = "last_block") -> SplitSegResNet:
 
 
 def _networks() -> list[nn.Module]:
-    return [make(place) for make in (_segresnet, _tiny) for place in _PLACES]
+    unet = SplitUNet(out_channels=3, channels=(4, 6, 8), strides=(2, 2))
+    return [*(make(place) for make in (_segresnet, _tiny) for place in _PLACES), unet]
 
 
 def _tiny(place: str) -> ViewNet:
@@ -30,7 +31,9 @@ def _tiny(place: str) -> ViewNet:
 
 
 @pytest.mark.parametrize(
-    "network", _networks(), ids=lambda network: f"{type(network).__name__}-{network.dropout_place}"
+    "network",
+    _networks(),
+    ids=lambda network: f"{type(network).__name__}-{getattr(network, 'dropout_place', 'last_block')}",
 )
 def test_the_tail_repeated_over_a_batch_equals_full_passes_with_the_same_masks(network) -> None:
     image = torch.randn(2, 1, 16, 16, 16)

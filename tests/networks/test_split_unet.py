@@ -8,8 +8,7 @@ from monai.networks.nets import UNet
 
 from medssl.core.errors import ConfigError
 from medssl.networks import MultiViewNet, SplitNetwork, SplitUNet
-from medssl.networks.channel_dropout import draw_masks, fixed_masks
-from medssl.networks.split import PretrainedNetwork, check_tail_dropout, evaluation_mode, pretrained_tensors
+from medssl.networks.split import PretrainedNetwork, check_tail_dropout, pretrained_tensors
 from medssl.networks.weights import transfer_weights
 
 _IMAGE = torch.randn(2, 1, 8, 16, 24, generator=torch.Generator().manual_seed(0))
@@ -40,19 +39,6 @@ def test_it_keeps_the_contract_of_split_and_pretrained_networks() -> None:
     assert isinstance(network, PretrainedNetwork)
     assert network.strides == (4, 4, 4)
     check_tail_dropout(network)
-
-
-def test_the_tail_repeated_over_a_batch_equals_full_passes_with_the_same_masks() -> None:
-    network, passes = _network(), 3
-    masks = draw_masks(network, passes * 2, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), evaluation_mode(network):
-        features = network.decode(network.encode(_IMAGE))
-        with fixed_masks(network, masks):
-            batched = network.tail(features)
-        for k in range(passes):
-            with fixed_masks(network, [mask[2 * k : 2 * k + 2] for mask in masks]):
-                assert torch.allclose(network(_IMAGE), batched[2 * k : 2 * k + 2], atol=1e-6)
-    assert not torch.allclose(batched[:2], batched[2:4], atol=1e-3)
 
 
 def test_encoder_and_decoder_blocks_are_all_but_the_last_block() -> None:
