@@ -34,9 +34,18 @@ def dhash(slices: Grey) -> Hashes:
     Note:
         Source: specification of HASH-6 in Wolf et al. 2024; the thumbnail is Pillow's Lanczos filter.
     """
-    small = thumbnails(slices, rows=8, columns=9)
-    bits = (small[:, :, 1:] > small[:, :, :-1]).reshape(len(small), HASH_BITS)
-    return np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)
+    return _difference_bits(slices, rows=8)[:, 0]
+
+
+def fine_dhash(slices: Grey) -> Hashes:
+    """Hash slices (N, H, W) to 256 bits (N, 4) in the same way, from a thumbnail of 16 x 17 pixels."""
+    return _difference_bits(slices, rows=16)
+
+
+def _difference_bits(slices: Grey, *, rows: int) -> Hashes:
+    small = thumbnails(slices, rows=rows, columns=rows + 1)
+    bits = (small[:, :, 1:] > small[:, :, :-1]).reshape(len(small), rows * rows)
+    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64)
 
 
 def hamming(first: Hashes, second: Hashes) -> npt.NDArray[np.uint8]:

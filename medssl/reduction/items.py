@@ -16,7 +16,8 @@ from medssl.core.findings import Finding
 from medssl.data.images import is_image_file, read_image
 from medssl.data.manifest import Case, resolve_image
 from medssl.data.volumes import Volume, read_volume
-from medssl.reduction.hashing import Grey, dhash, thumbnails
+from medssl.reduction.hashing import Grey, Hashes, dhash, fine_dhash, thumbnails
+from medssl.reduction.likeness import Outline, outline
 
 Window = tuple[float, float] | Literal["auto", "slice", "range", "none"]
 Unit = Literal["slice", "volume"]
@@ -45,6 +46,7 @@ class ItemTask:
         window: (lowest, highest) value, "slice" or "range" (minimum to maximum of each slice, 0.5 to 99.5 % of the
             volume), "none" (8-bit values as they are), or "auto".
         size: Side of the thumbnails in pixels, or None for hashes.
+        outline_step: Voxel size in mm of the outline of a volume; None makes neither outline nor fine hashes.
     """
 
     root: Path
@@ -53,6 +55,7 @@ class ItemTask:
     unit: Unit = "slice"
     window: Window = "auto"
     size: int | None = None
+    outline_step: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,6 +69,8 @@ class CaseItems:
         kind: What the voxels look like.
         shape: Rows and columns of a slice.
         sha256: Hash of the file.
+        fine: 256-bit hashes of the slices (N, 4), if an outline was asked for.
+        outline: What tells a volume from those of other patients; None for images.
         findings: What was noticed.
     """
 
@@ -75,6 +80,8 @@ class CaseItems:
     kind: Kind
     shape: tuple[int, int]
     sha256: str
+    fine: Hashes | None = None
+    outline: Outline | None = None
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -89,10 +96,11 @@ def read_items(task: ItemTask) -> CaseItems:
         GeometryError: If its affine is unusable.
         ManifestError: If its path leaves the root.
     """
-    path, slices, positions = _slices_of(task)
+    path, slices, positions, spacing = _slices_of(task)
     kind = kind_of(slices)
     window = _window_for(task, kind)
     grey = to_grey(slices, window=window, padded=kind == "HU")
+    step = task.outline_step
     empty = _empty(slices, grey, kind)
     findings = _unexpected_values(task, kind)
     if task.unit == "volume":
@@ -107,6 +115,8 @@ def read_items(task: ItemTask) -> CaseItems:
         kind=kind,
         shape=(slices.shape[1], slices.shape[2]),
         sha256=sha256_file(path),
+        fine=None if step is None else fine_dhash(grey),
+        outline=None if step is None or spacing is None else outline(grey, spacing=spacing, step=step),
         findings=findings,
     )
 
@@ -119,18 +129,28 @@ def read_grey(task: ItemTask) -> Grey:
     Raises:
         MedsslError: As `read_items`.
     """
-    _, slices, _ = _slices_of(task)
+    _, slices, _, _ = _slices_of(task)
     kind = kind_of(slices)
     return to_grey(slices, window=_window_for(task, kind), padded=kind == "HU")
 
 
-def _slices_of(task: ItemTask) -> tuple[Path, npt.NDArray[Any], npt.NDArray[np.float64]]:
+_Spacing = tuple[float, float, float]
+
+
+def _slices_of(task: ItemTask) -> tuple[Path, npt.NDArray[Any], npt.NDArray[np.float64], _Spacing | None]:
+    """Return file, slices, their heights and the spacing of the axes of `slices`, which an image has not."""
     path = resolve_image(task.root, task.case)[0]
     if is_image_file(path):
-        return path, read_image(path)[None], np.array([np.nan])
+        return path, read_image(path)[None], np.array([np.nan]), None
     volume = read_volume(path)
     slices = axial_slices(volume)
-    return path, slices, _positions_mm(volume, slices.shape)
+    return path, slices, _positions_mm(volume, slices.shape), _axial_spacing(volume)
+
+
+def _axial_spacing(volume: Volume) -> _Spacing:
+    orientation = nib.orientations.io_orientation(volume.header.affine)
+    x, y, z = np.array(volume.header.spacing_mm)[np.argsort(orientation[:, 0])]
+    return float(z), float(y), float(x)
 
 
 def axial_slices(volume: Volume) -> npt.NDArray[Any]:
