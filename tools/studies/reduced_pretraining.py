@@ -17,9 +17,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from medssl.bundle.adapt import Wishes
 from medssl.bundle.catalog import find_bundle
+from medssl.bundle.finetune import prepare_bundle
 from medssl.bundle.pretrain import pretrain
-from medssl.bundle.run import copy_bundle
 from medssl.cli.main import run as medssl
 from medssl.core.files import sha256_file, write_json
 from medssl.data.manifest import Manifest, load_manifest
@@ -30,6 +31,11 @@ from medssl.reduction.settings import Settings
 SOURCE, SEGMENTING = "ct_slice_reduced_contrast", "hippocampus_mri_supervised"
 REDUCTIONS = ("all", "every_n", "hash6")
 ARMS = (*REDUCTIONS, "random")
+# Whole axial planes at the scale of pre-training: coarse, so that two cores carry the study
+WORKING: dict[str, dict[str, Any]] = {
+    "brains": {"resample_to_spacing": [3.0, 3.0, 3.0], "patch_size": [64, 80, 16]},
+    "acdc": {"resample_to_spacing": [3.0, 3.0, -1], "patch_size": [64, 64, 8]},
+}
 PRIMARY = "Primary contrast, fixed before any case was scored: hash6 minus every_n, at equal optimiser steps."
 
 
@@ -45,14 +51,14 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=64, help="Pixels of a crop.")
     parser.add_argument("--labelled", nargs="+", default=["2"])
     parser.add_argument("--draws", type=int, default=3)
-    parser.add_argument("--budget", type=int, default=500, help="Patches of each fine-tuning.")
+    parser.add_argument("--budget", type=int, default=400, help="Patches of each fine-tuning.")
     parser.add_argument("--pretrain-only", action="store_true")
     options = parser.parse_args()
     root, out = options.data / options.dataset, options.out
     manifest = load_manifest(Path("data_manifests") / f"{options.dataset}.json")
     kept = reduce_all(manifest, root, out)
     encoders = {name: make_encoder(name, root, options) for name in REDUCTIONS}
-    make_arms(out, encoders, options.size)
+    make_arms(out, encoders, manifest, root, options)
     write_json(out / "plan.json", plan(options, kept, encoders, root))
     print(json.dumps(kept), flush=True)
     if not options.pretrain_only:
@@ -111,18 +117,20 @@ def make_encoder(name: str, root: Path, options: argparse.Namespace) -> Path:
     return folder / "models" / "encoder.pt"
 
 
-def make_arms(out: Path, encoders: dict[str, Path], size: str) -> None:
-    """Make a segmenting bundle for each encoder, and one that starts at random."""
+def make_arms(
+    out: Path, encoders: dict[str, Path], manifest: Manifest, root: Path, options: argparse.Namespace
+) -> None:
+    """Make a segmenting bundle of the data set for each encoder, and one that starts at random."""
     for name in ARMS:
         folder = out / "arms" / f"arm_{name}"
-        if not folder.exists():
-            copy_bundle(find_bundle(SEGMENTING), folder)
+        prepare_bundle(find_bundle(SEGMENTING), folder, manifest, root, wishes=Wishes(), settings={})
         for config in ("train", "inference"):
             path = folder / "configs" / f"{config}.json"
             content = json.loads(path.read_text(encoding="utf-8"))
             classes = content["network_def"]["out_channels"]
-            view = {"_target_": "medssl.networks.ViewNet", "in_channels": 1, "out_channels": classes, "size": size}
-            content["network_def"] = view | {"dropout_rate": 0.0}
+            view = {"_target_": "medssl.networks.ViewNet", "in_channels": 1, "out_channels": classes}
+            content["network_def"] = {**view, "size": options.size, "dropout_rate": 0.0}
+            content |= {key: value for key, value in WORKING[options.dataset].items() if key in content}
             if config == "train":
                 start = next(h for h in content["train"]["handlers"] if h["_target_"].endswith("InitialWeights"))
                 start["statistics"] = "reset"  # the view network normalises by instance
