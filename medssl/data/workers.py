@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,11 @@ def default_workers(files: Iterable[Path]) -> int:
     return workers if workers > 1 else 0
 
 
+def default_threads() -> int:
+    """Return how many items to read at once in one process; each holds a volume in memory."""
+    return min(usable_cores(), 4)
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -46,7 +51,12 @@ def _size(path: Path) -> int:
 
 
 def map_isolated(
-    function: Callable[[_Item], _Result], items: Sequence[_Item], *, workers: int, stall_seconds: float = STALL_SECONDS
+    function: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    *,
+    workers: int,
+    threads: int = 1,
+    stall_seconds: float = STALL_SECONDS,
 ) -> list[_Result | Exception]:
     """Apply `function` to each item; a failure, even one that hangs or kills its process, stays with its item.
 
@@ -57,6 +67,8 @@ def map_isolated(
         function: Function of a module.
         items: What it is applied to.
         workers: Number of processes; 0 runs everything in this one, which then dies with a fatal item.
+        threads: How many items at once where there are no processes, for functions that spend their time outside of
+            Python: decompressing, hashing, NumPy.
         stall_seconds: An item that takes longer is given up.
 
     Returns:
@@ -64,7 +76,7 @@ def map_isolated(
         an item that was given up ("stalled").
     """
     if workers < 1:
-        return [_watched(function, item, stall_seconds) for item in items]
+        return _in_threads(partial(_watched, function, stall_seconds), items, threads)
     outcomes: dict[int, _Result | Exception] = {}
     waiting = deque(range(len(items)))
     while waiting:
@@ -94,7 +106,19 @@ def _guarded(function: Callable[[_Item], _Result], stall_seconds: float, item: _
             faulthandler.cancel_dump_traceback_later()
 
 
-def _watched(function: Callable[[_Item], _Result], item: _Item, stall_seconds: float) -> _Result | Exception:
+def _in_threads(
+    function: Callable[[_Item], _Result | Exception], items: Sequence[_Item], threads: int
+) -> list[_Result | Exception]:
+    if threads == 1:
+        return [function(item) for item in items]
+    pool = ThreadPoolExecutor(threads)
+    try:
+        return list(pool.map(function, items))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C starts no further item
+
+
+def _watched(function: Callable[[_Item], _Result], stall_seconds: float, item: _Item) -> _Result | Exception:
     """Attempt an item in a thread of this process; one that hangs is left behind."""
     future: Future[_Result | Exception] = Future()
 

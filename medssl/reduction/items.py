@@ -160,7 +160,8 @@ def axial_slices(volume: Volume) -> npt.NDArray[Any]:
     slices.
     """
     orientation = nib.orientations.io_orientation(volume.header.affine)
-    return nib.orientations.apply_orientation(volume.voxels, orientation).transpose(2, 1, 0)
+    turned = nib.orientations.apply_orientation(volume.voxels, orientation).transpose(2, 1, 0)
+    return np.ascontiguousarray(turned)  # every pass over a mirrored view would cost three times as much
 
 
 def to_grey(slices: npt.NDArray[Any], *, window: Window, padded: bool = False) -> Grey:
@@ -181,11 +182,20 @@ def to_grey(slices: npt.NDArray[Any], *, window: Window, padded: bool = False) -
     for index, plane in enumerate(slices):
         lowest, highest = _range_of_slice(plane, padded) if limits is None else limits
         # One slice after another stays in the cache; float32 gives 8 bits the same for stored integers and floats
-        values = np.clip(plane, lowest, highest).astype(np.float32)
+        values = _clipped(plane, lowest, highest)
         values -= np.float32(lowest)
         values *= np.float32(255.0 / max(highest - lowest, 1e-12))
         grey[index] = np.rint(values, out=values)
     return grey
+
+
+def _clipped(plane: npt.NDArray[Any], lowest: float, highest: float) -> npt.NDArray[np.float32]:
+    """Clip in the stored type where the limits are whole numbers of it, which is twice as fast as in floats."""
+    if plane.dtype.kind in "iu":
+        held = np.iinfo(plane.dtype)
+        if float(lowest).is_integer() and float(highest).is_integer() and held.min <= lowest and highest <= held.max:
+            return np.clip(plane, plane.dtype.type(lowest), plane.dtype.type(highest)).astype(np.float32)
+    return np.clip(plane, lowest, highest).astype(np.float32)
 
 
 def kind_of(values: npt.NDArray[Any]) -> Kind:

@@ -21,7 +21,7 @@ from medssl.core.findings import Finding, finding_from
 from medssl.data.images import is_image_file
 from medssl.data.manifest import Case, Manifest, Part, resolve_image
 from medssl.data.volumes import read_header
-from medssl.data.workers import default_workers, map_isolated
+from medssl.data.workers import default_threads, default_workers, map_isolated
 from medssl.reduction.hash_index import HashIndex
 from medssl.reduction.hashing import HASH_BITS, Hashes, hamming
 from medssl.reduction.items import CaseItems, ItemTask, Window, read_items
@@ -107,7 +107,8 @@ def find_leaks(
     ]
     count = default_workers(root / task.case.image[0] for task in tasks) if workers is None else workers
     read, findings = [], []
-    for (part, case), outcome in zip(cases, map_isolated(read_items, tasks, workers=count), strict=True):
+    outcomes = map_isolated(read_items, tasks, workers=count, threads=default_threads())
+    for (part, case), outcome in zip(cases, outcomes, strict=True):
         if isinstance(outcome, CaseItems):
             read.append(_Scan(part, case, outcome))
         else:

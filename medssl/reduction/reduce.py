@@ -15,7 +15,7 @@ from medssl.core.errors import ConfigError
 from medssl.core.findings import Finding, finding_from
 from medssl.core.provenance import package_versions
 from medssl.data.manifest import Case, Manifest, Part
-from medssl.data.workers import default_workers, map_isolated
+from medssl.data.workers import default_threads, default_workers, map_isolated
 from medssl.reduction.audit import Audit, Reason, Row
 from medssl.reduction.hashing import Grey, dhash, hash_text
 from medssl.reduction.items import VOLUME_SLICES, CaseItems, ItemTask, read_items
@@ -127,7 +127,8 @@ class _Run:
             for _, case in self.cases
         ]
         count = default_workers(self.root / task.case.image[0] for task in tasks) if workers is None else workers
-        for task, outcome in zip(tasks, map_isolated(read_items, tasks, workers=count), strict=True):
+        outcomes = map_isolated(read_items, tasks, workers=count, threads=default_threads())
+        for task, outcome in zip(tasks, outcomes, strict=True):
             if isinstance(outcome, CaseItems):
                 self.items.append(outcome)
                 self.findings += outcome.findings

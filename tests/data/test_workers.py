@@ -10,9 +10,9 @@ from medssl.data import workers
 from medssl.data.workers import default_workers, map_isolated
 
 
-@pytest.mark.parametrize("count", [0, 2])
-def test_results_come_in_order_and_an_error_stays_with_its_item(count):
-    outcomes = map_isolated(double, list(range(6)), workers=count)
+@pytest.mark.parametrize(("count", "threads"), [(0, 1), (0, 3), (2, 1)])
+def test_results_come_in_order_and_an_error_stays_with_its_item(count, threads):
+    outcomes = map_isolated(double, list(range(6)), workers=count, threads=threads)
     assert [outcome for outcome in outcomes if isinstance(outcome, int)] == [0, 2, 4, 8, 10]
     assert isinstance(outcomes[3], ImageError)
     assert outcomes[3].code == "file-empty"
@@ -41,12 +41,14 @@ def test_small_data_sets_need_no_processes(tmp_path, monkeypatch):
     assert default_workers([tmp_path / "small"]) == 3
 
 
-def test_an_item_that_hangs_is_given_up_in_this_process_too():
-    outcomes = map_isolated(sleep_on_two, [1, 2, 3], workers=0, stall_seconds=0.2)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_item_that_hangs_is_given_up_in_this_process_too(threads):
+    outcomes = map_isolated(sleep_on_two, [1, 2, 3], workers=0, threads=threads, stall_seconds=0.2)
     assert (outcomes[0], outcomes[2]) == (1, 3)
     assert outcomes[1].code == "stalled"
 
 
-def test_an_exit_asked_for_by_an_item_is_not_swallowed():
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_exit_asked_for_by_an_item_is_not_swallowed(threads):
     with pytest.raises(SystemExit):
-        map_isolated(sys.exit, [1], workers=0)
+        map_isolated(sys.exit, [1], workers=0, threads=threads)

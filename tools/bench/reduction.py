@@ -85,15 +85,17 @@ def ours(path: Path) -> list[str]:
     return [hash_text(value) for value in read_items(task).descriptors]
 
 
-def two_processes(path: Path, *, scans: int) -> dict[str, Any]:
-    """Wall time of several scans by two processes, their start included, and of the same one by one."""
+def two_cores(path: Path, *, scans: int) -> dict[str, Any]:
+    """Wall time of several scans as `medssl reduce` reads them on two cores, and of the same one by one."""
     task = ItemTask(root=path.parent, case=Case(id="a", image=(path.name,)), modality="CT", window=(-1000.0, 400.0))
-    together = timed(lambda: map_isolated(read_items, [task] * scans, workers=2))[0]
+    together = timed(lambda: map_isolated(read_items, [task] * scans, workers=0, threads=2))[0]
+    processes = timed(lambda: map_isolated(read_items, [task] * scans, workers=2))[0]
     one_by_one = timed(lambda: [slice_by_slice(path, floats=True) for _ in range(scans)])[0]
     return {
         "scans": scans,
         "file": path.name,
-        "medssl_wall_s": round(together, 2),
+        "two_threads_wall_s": round(together, 2),
+        "two_processes_wall_s": round(processes, 2),
         "get_fdata_wall_s": round(one_by_one, 2),
     }
 
@@ -216,7 +218,7 @@ def main() -> None:
     for path in files:
         rows.append(reading(path, repeats=options.repeats))
         print(rows[-1], flush=True)
-    two = two_processes(first, scans=6)
+    two = two_cores(first, scans=6)
     print(two, flush=True)
     result = {
         **provenance("reduction_speed"),

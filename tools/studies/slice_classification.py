@@ -45,12 +45,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--stage", choices=["pretrain", "moco"], default="pretrain", help="SwAV or MoCo v2.")
+    parser.add_argument("--stage", choices=["pretrain", "moco"], default="moco", help="SwAV or MoCo v2.")
     parser.add_argument("--size", default="tiny", help="Network: tiny, resnet18 or resnet50.")
-    parser.add_argument("--steps", type=int, default=1500, help="Optimiser steps of pre-training on all slices.")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=500, help="Optimiser steps of pre-training on all slices.")
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--side", type=int, default=64, help="Pixels of an image.")
-    parser.add_argument("--epochs", type=int, default=30, help="Of fine-tuning.")
+    parser.add_argument("--epochs", type=int, default=15, help="Of fine-tuning.")
     parser.add_argument("--tasks", nargs="+", choices=["covid_ct", "head_ct"], default=["covid_ct", "head_ct"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data-only", action="store_true", help="Only manifests, reduction and leak check.")
@@ -178,7 +178,8 @@ def make_encoder(name: str, steps: int, options: argparse.Namespace) -> Path:
         "num_workers": 0,
         "prototypes": 64,
         "queue_length": 1024,
-        "learning_rate": 0.06 if options.stage == "moco" else 0.3,
+        "learning_rate": 0.015 if options.stage == "moco" else 0.3,
+        "momentum": 0.99,  # the published 0.999 would leave the keys of so short a run where they started
     }
     known = json.loads((find_bundle(SOURCE) / "configs" / f"{options.stage}.json").read_text(encoding="utf-8"))
     folder = options.out / "pretraining" / name
