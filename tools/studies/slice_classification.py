@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from reduced_pretraining import SHORT_MOCO
 
 from medssl.bundle.catalog import find_bundle
 from medssl.bundle.pretrain import pretrain
@@ -193,14 +194,13 @@ def make_encoder(name: str, steps: int, options: argparse.Namespace) -> Path:
         "batch_size": options.batch,
         "image_size": [options.side, options.side],
         "crop_size": [options.side // 2, options.side // 2],
-        "slice_side": 2 * options.side,
+        "slice_side": 3 * options.side // 2,
         "hidden": 512,
         "num_workers": 0,
         "prototypes": 64,
-        "queue_length": 1024,
-        "learning_rate": 0.015 if options.stage == "moco" else 0.3,
-        "momentum": 0.99,  # the published 0.999 would leave the keys of so short a run where they started
+        "queue_length": 256,
     }
+    overrides |= SHORT_MOCO if options.stage == "moco" else {"learning_rate": 0.3}
     known = json.loads((find_bundle(SOURCE) / "configs" / f"{options.stage}.json").read_text(encoding="utf-8"))
     folder = options.out / "pretraining" / name
     pretrain(
