@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500, help="Optimiser steps of pre-training on all slices.")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--side", type=int, default=64, help="Pixels of an image.")
-    parser.add_argument("--epochs", type=int, default=15, help="Of fine-tuning.")
+    parser.add_argument("--epochs", type=int, default=10, help="Of fine-tuning.")
     parser.add_argument("--tasks", nargs="+", choices=["covid_ct", "head_ct"], default=["covid_ct", "head_ct"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data-only", action="store_true", help="Only manifests, reduction and leak check.")
