@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from medssl.evaluation.comparison import Comparison, Difference
     from medssl.evaluation.statistics import Interval
 
-_NAMES = {"dice": "Dice", "hd95_mm": "HD95 mm", "nsd": "NSD"}
+_NAMES = {"dice": "Dice", "hd95_mm": "HD95 mm", "nsd": "NSD", "auc": "AUC", "f1": "F1", "auroc": "AUROC", "ap": "AP"}
 
 
 def compare(
@@ -23,7 +23,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="JSON file for the comparison.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
 ) -> int:
-    """Compare two evaluations case by case: mean of A minus B with a 95% interval over patients.
+    """Compare two evaluations of the same cases: A minus B with a 95% interval over patients.
 
     Both must score the same part of the same manifest. An interval that holds 0 is called undecided.
     """
@@ -48,11 +48,11 @@ def _show(found: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"A minus B over {len(found.cases)} cases, mean and 95% interval")
+    table = Table(title=f"A minus B over {len(found.cases)} cases, with 95% intervals over patients")
     for heading in ("class", "metric", "A", "B", "A - B", ""):
         table.add_column(heading)
     for each in found.differences:
-        table.add_row(Text(each.name), _NAMES[each.metric], *_cells(each))
+        table.add_row(Text(each.name), _NAMES.get(each.metric, each.metric.replace("_", " ")), *_cells(each))
     console = Console(highlight=False)
     console.print(table)
     for name, only in (("A", found.only_a), ("B", found.only_b)):

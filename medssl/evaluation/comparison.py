@@ -11,8 +11,11 @@ from typing import Any
 from medssl.core.errors import ConfigError
 from medssl.evaluation.statistics import Interval, mean_with_interval, paired_difference
 from medssl.evaluation.summary import MEAN_METRICS
+from medssl.evaluation.table_comparison import Rows, paired_metrics
 
 MEAN = "mean of classes"
+ALL = "all cases"
+TASKS = ("segmentation", "classification", "detection")
 Content = Mapping[str, Any]
 _Pair = tuple[float | None, float | None]
 
@@ -22,11 +25,11 @@ class Difference:
     """One metric of one class in two evaluations, over the cases where both are defined.
 
     Attributes:
-        name: Class, or `MEAN`.
-        metric: "dice", "hd95_mm" or "nsd".
-        a: Mean of the first, with its interval.
-        b: Mean of the second.
-        difference: Mean of first minus second, paired, with its interval.
+        name: Class, or `MEAN`; `ALL` for the metrics of classification and detection.
+        metric: "dice", "hd95_mm" or "nsd"; "auc", "f1", ... of classes, "auroc", "ap", ... of detections.
+        a: Mean (or metric) of the first, with its interval.
+        b: That of the second.
+        difference: First minus second, paired, with its interval.
     """
 
     name: str
@@ -76,7 +79,7 @@ def compare_evaluations(a: Content, b: Content, *, seed: int = 0) -> Comparison:
         seed: Seed of the bootstrap.
 
     Raises:
-        ConfigError: If they score other data, classes or tolerances, or have no case in common.
+        ConfigError: If they score other data, tasks, classes or tolerances, or have no case in common.
     """
     _refuse_other_data(a, b)
     rows_a, rows_b = _cases(a), _cases(b)
@@ -84,12 +87,9 @@ def compare_evaluations(a: Content, b: Content, *, seed: int = 0) -> Comparison:
     if not common:
         message = "the two evaluations have no scored case in common. Compare runs over the same part of a manifest."
         raise ConfigError(message)
-    groups = [str(rows_a[case]["group"]) for case in common]
-    differences = []
-    for name in (*a["labels"].values(), MEAN):
-        for metric in MEAN_METRICS:
-            pairs = [(_score(rows_a[case], name, metric), _score(rows_b[case], name, metric)) for case in common]
-            differences.append(_difference(name, metric, pairs, groups, seed))
+    both = [rows_a[case] for case in common], [rows_b[case] for case in common]
+    names, by_case = list(a["labels"].values()), a["task"] == "segmentation"
+    differences = _by_case(names, *both, seed) if by_case else _by_table(a["task"], names, *both, seed)
     return Comparison(
         differences=tuple(differences),
         cases=tuple(common),
@@ -110,10 +110,27 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         message = f"{file}: expected the metrics.json of medssl evaluate, found none that can be read ({error})."
         raise ConfigError(message, fix="Run medssl evaluate first.") from error
-    if not isinstance(content, dict) or content.get("task") != "segmentation" or "cases" not in content:
+    if not isinstance(content, dict) or content.get("task") not in TASKS or "cases" not in content:
         message = f"{file}: expected the metrics.json of medssl evaluate, found other content."
         raise ConfigError(message, fix="Give the file or folder that medssl evaluate wrote.")
     return content
+
+
+def _by_case(names: Sequence[str], a: Rows, b: Rows, seed: int) -> list[Difference]:
+    groups = [str(case["group"]) for case in a]
+    differences = []
+    for name in (*names, MEAN):
+        for metric in MEAN_METRICS:
+            pairs = [(_score(x, name, metric), _score(y, name, metric)) for x, y in zip(a, b, strict=True)]
+            differences.append(_difference(name, metric, pairs, groups, seed))
+    return differences
+
+
+def _by_table(task: str, names: Sequence[str], a: Rows, b: Rows, seed: int) -> list[Difference]:
+    return [
+        Difference(name=ALL, metric=metric, a=first, b=second, difference=difference)
+        for metric, (first, second, difference) in paired_metrics(task, names, a, b, seed=seed).items()
+    ]
 
 
 def _difference(name: str, metric: str, pairs: Sequence[_Pair], groups: Sequence[str], seed: int) -> Difference:
@@ -139,7 +156,8 @@ def _cases(content: Content) -> dict[str, Mapping[str, Any]]:
 
 
 def _refuse_other_data(a: Content, b: Content) -> None:
-    stated = [{key: each[key] for key in ("labels", "tolerance_mm")} | _inputs(each) for each in (a, b)]
+    keys = ("task", "labels", "tolerance_mm", "minimum_overlap")
+    stated = [{key: each.get(key) for key in keys} | _inputs(each) for each in (a, b)]
     different = [
         f"{key}: {stated[0][key]} and {stated[1][key]}" for key in stated[0] if stated[0][key] != stated[1][key]
     ]
