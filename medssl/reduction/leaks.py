@@ -1,7 +1,7 @@
 """Near duplicates between the parts of a manifest: what is trained on must not be what is scored.
 
-Slices are found by their hashes. Volumes of one kind, brains above all, have look-alike slices all over, so between
-volumes a finer hash has to agree; and their outlines tell which two are of one patient (`likeness`).
+Slices and images are found by their hashes, and a finer hash has to agree, because anatomy of one kind looks alike to
+64 bits. Of volumes, brains above all, outlines tell which two are of one patient (`likeness`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from medssl.core.errors import MedsslError
+from medssl.core.errors import ConfigError, MedsslError
 from medssl.core.findings import Finding, finding_from
 from medssl.data.images import is_image_file
 from medssl.data.manifest import Case, Manifest, Part, resolve_image
@@ -25,15 +25,18 @@ from medssl.data.workers import default_threads, default_workers, map_isolated
 from medssl.reduction.hash_index import HashIndex
 from medssl.reduction.hashing import HASH_BITS, Hashes, hamming
 from medssl.reduction.items import CaseItems, ItemTask, Window, read_items
-from medssl.reduction.likeness import likeness, stands_out, step_for
+from medssl.reduction.likeness import FEW_SCANS, likeness, stands_out, step_for, usual_distances
 
 # The scan itself, in another crop, kernel or file, has most of its slices in common; look-alike anatomy has few
 SAME_SCAN_SHARE = 0.5
 # Of the 256 bits of the finer hash. Equal 64-bit hashes of different people's brains differ in 8 and more of them;
-# slices that set fewer than 32 show the tip of a brain, which all have
+# slices of a volume that set fewer than 32 show the tip of a brain, which all have, and are not compared. Published
+# images were cropped, scaled and compressed anew: what a person calls the same slice differs in up to 60
 _FINE_BITS_OF_EQUAL = 6
 _FINE_BITS_OF_NEAR = 24
+_FINE_BITS_OF_IMAGES = 60
 _FINE_BITS_SET = 32
+_NOT_NEAR = 255
 
 _TRAINED: tuple[Part, ...] = ("training", "unlabeled")
 _HELD_OUT: tuple[Part, ...] = ("validation", "test")
@@ -53,10 +56,11 @@ class Leak:
         trained: Id of the case in training, unlabeled, or validation.
         trained_part: Its part.
         same_patient: Whether the manifest says so.
-        slices: Slices of the held-out case that are neither empty nor constant.
+        slices: Slices of the held-out case that are compared: neither empty nor constant, nor nearly so.
         equal: How many of them have an equal hash in the other case.
         close: How many lie within 2 bits.
         near: How many lie within the threshold.
+        alike: How many lie within the threshold by their 64 bits, whatever the finer hash says.
         likeness: Of two volumes, the correlation of their outlines, at most 1; else None.
         stands_out: Whether two volumes are far more alike than scans of different patients are here.
     """
@@ -70,13 +74,14 @@ class Leak:
     equal: int
     close: int
     near: int
+    alike: int
     likeness: float | None = None
     stands_out: bool = False
 
     @property
     def is_same_scan(self) -> bool:
-        """Whether most slices are near, as in two files of one scan, or the volumes are of one patient."""
-        return self.stands_out or (self.near > 0 and self.near >= SAME_SCAN_SHARE * self.slices)
+        """Whether most slices are near, as in two files of one scan."""
+        return self.near > 0 and self.near >= SAME_SCAN_SHARE * self.slices
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, and whether it is the same scan."""
@@ -96,11 +101,18 @@ def find_leaks(
         workers: Processes; None chooses by the size of the files.
 
     Returns:
-        Pairs of cases with at least one near slice, in manifest order; and findings: an error for each pair that is
-        the same scan, has an equal slice or is of the same patient, and for each file that cannot be read.
+        Pairs of cases with at least one near slice, or that stand out, in manifest order; and findings: an error for
+        each pair that is the same scan, has an equal slice or seems to be of one patient, for each patient in several
+        parts, and for each file that cannot be read; a warning for each volume that shows too little.
+
+    Raises:
+        ConfigError: If the threshold is not a whole number of bits from 0 to 63.
     """
+    if not 0 <= threshold < HASH_BITS or threshold != int(threshold):
+        message = f"threshold: expected whole bits from 0 to {HASH_BITS - 1}, found {threshold:g}."
+        raise ConfigError(message, fix="The published one is 6.")
     cases = list(manifest.cases())
-    step = _outline_step([resolve_image(root, case)[0] for _, case in cases])
+    step = _outline_step(root, [case for _, case in cases])
     tasks = [
         ItemTask(root=root, case=case, modality=manifest.modality, window=window, outline_step=step)
         for _, case in cases
@@ -113,17 +125,23 @@ def find_leaks(
             read.append(_Scan(part, case, outcome))
         else:
             findings.append(finding_from(outcome, case=case.id, where=case.image[0]))
+    population = _give_usual_distances(read)
     trained = [scan for scan in read if scan.part in _TRAINED]
     validation, test = ([scan for scan in read if scan.part == part] for part in _HELD_OUT)
-    leaks = [*_between(trained, validation, threshold), *_between([*trained, *validation], test, threshold)]
-    return leaks, [*findings, *_findings(leaks, threshold), *_patients(cases)]
+    leaks = [
+        *_between(trained, validation, threshold, population),
+        *_between([*trained, *validation], test, threshold, population),
+    ]
+    findings += [finding for scan in read for finding in scan.findings()]
+    return leaks, [*findings, *_findings(leaks, threshold, population), *_patients(cases)]
 
 
-def _outline_step(files: Sequence[Path]) -> float:
+def _outline_step(root: Path, cases: Sequence[Case]) -> float:
     """Return the voxel size of the outlines; files that cannot be read are told of when they are read whole."""
     extents = []
-    for file in files:
+    for case in cases:
         with suppress(MedsslError, OSError):
+            file = resolve_image(root, case)[0]
             if not is_image_file(file):
                 header = read_header(file)
                 extents.append(max(np.multiply(header.shape, header.spacing_mm)))
@@ -131,37 +149,64 @@ def _outline_step(files: Sequence[Path]) -> float:
 
 
 class _Scan:
-    """What is compared of a case: the hashes of its slices that show something, and its outline."""
+    """What is compared of a case: the hashes of its slices that show enough, and its outline."""
 
     def __init__(self, part: Part, case: Case, items: CaseItems) -> None:
         self.part = part
         self.case = case
-        self.hashes: Hashes = items.descriptors[~items.empty]
         self.outline = items.outline
-        self.fine = cast("Hashes", items.fine)[~items.empty]
+        self.usual = 1.0
+        fine = cast("Hashes", items.fine)
+        self.shown = ~items.empty
+        bare = np.bitwise_count(fine).sum(axis=1, dtype=np.int64) < _FINE_BITS_SET
+        self.compared = self.shown & ~bare if self.outline is not None else self.shown
+        self.hashes: Hashes = items.descriptors[self.compared]
+        self.fine = fine[self.compared]
+
+    def findings(self) -> Iterator[Finding]:
+        """Warn of a volume of which most slices are too bare to be compared."""
+        if self.compared.sum() < SAME_SCAN_SHARE * self.shown.sum():
+            text = (
+                f"expected slices that show something, found enough in {self.compared.sum()} of {self.shown.sum()}; "
+                "copies of the others would not be noticed."
+            )
+            fix = "Crop the volume to what it shows, or compare it by eye."
+            yield Finding(code="leak-little-shown", severity="warning", text=text, fix=fix, case=self.case.id)
 
 
-def _between(trained: Sequence[_Scan], held_out: Sequence[_Scan], threshold: int) -> Iterator[Leak]:
+def _give_usual_distances(scans: Sequence[_Scan]) -> int:
+    """Let each volume know its usual distance; return how many volumes there are."""
+    volumes = [scan for scan in scans if scan.outline is not None]
+    usual = usual_distances(
+        [cast("Outline", scan.outline) for scan in volumes], [scan.case.patient for scan in volumes]
+    )
+    for scan, distance in zip(volumes, usual, strict=True):
+        scan.usual = float(distance)
+    return len(volumes)
+
+
+def _between(trained: Sequence[_Scan], held_out: Sequence[_Scan], threshold: int, population: int) -> Iterator[Leak]:
     if not trained or not held_out:
         return
-    alike = _likeness(trained, held_out)
-    owners = np.repeat(np.arange(len(trained)), [len(scan.hashes) for scan in trained])
+    alike = _likeness(trained, held_out, population)
     index = HashIndex(np.concatenate([scan.hashes for scan in trained]))
+    owners = np.repeat(np.arange(len(trained)), [len(scan.hashes) for scan in trained])
     fine = np.concatenate([scan.fine for scan in trained])
-    volumes = np.array([scan.outline is not None for scan in trained])
+    volumes = np.repeat([scan.outline is not None for scan in trained], [len(scan.hashes) for scan in trained])
     for row, scan in enumerate(held_out):
-        best: dict[int, dict[int, int]] = defaultdict(dict)
+        best = np.full((len(trained), len(scan.hashes)), _NOT_NEAR, dtype=np.uint8)
+        alike_slices = np.zeros(best.shape, dtype=bool)
         for pairs in index.within(scan.hashes, threshold):
-            both = volumes[owners[pairs.entries]] & (scan.outline is not None)
-            distances = _confirmed(pairs.distances, scan.fine[pairs.queries], fine[pairs.entries], both)
-            for query, owner, distance in zip(pairs.queries, owners[pairs.entries], distances, strict=True):
-                if distance <= threshold:
-                    slices = best[int(owner)]
-                    slices[int(query)] = min(int(distance), slices.get(int(query), threshold))
-        for owner, other in enumerate(trained):
-            found = alike.get((row, owner))
-            if owner in best or (found is not None and found[1]):
-                slices = best[owner]
+            both_volumes = volumes[pairs.entries] & (scan.outline is not None)
+            distances = _confirmed(
+                pairs.distances, scan.fine[pairs.queries], fine[pairs.entries], both_volumes=both_volumes
+            )
+            np.minimum.at(best, (owners[pairs.entries], pairs.queries), distances)
+            alike_slices[owners[pairs.entries], pairs.queries] = True
+        for column, other in enumerate(trained):
+            distances = best[column]
+            likeness_found, out = alike.get((row, column), (None, False))
+            if out or alike_slices[column].any():
                 yield Leak(
                     held_out=scan.case.id,
                     held_out_part=scan.part,
@@ -169,57 +214,64 @@ def _between(trained: Sequence[_Scan], held_out: Sequence[_Scan], threshold: int
                     trained_part=other.part,
                     same_patient=scan.case.patient is not None and scan.case.patient == other.case.patient,
                     slices=len(scan.hashes),
-                    equal=sum(distance == 0 for distance in slices.values()),
-                    close=sum(distance <= 2 for distance in slices.values()),
-                    near=len(slices),
-                    likeness=None if found is None else round(found[0], 4),
-                    stands_out=found is not None and found[1],
+                    equal=int((distances == 0).sum()),
+                    close=int((distances <= min(2, threshold)).sum()),
+                    near=int((distances <= threshold).sum()),
+                    alike=int(alike_slices[column].sum()),
+                    likeness=likeness_found,
+                    stands_out=out,
                 )
 
 
 def _confirmed(
-    distances: npt.NDArray[Any], one: Hashes, other: Hashes, volumes: npt.NDArray[np.bool_]
-) -> npt.NDArray[Any]:
-    """Return the distances, between slices of volumes raised to what their finer hashes allow."""
+    distances: npt.NDArray[Any], one: Hashes, other: Hashes, *, both_volumes: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.uint8]:
+    """Return the distances, raised to what the finer hashes allow: between slices of volumes 1, or not near at all."""
     differ = hamming(one, other).sum(axis=1, dtype=np.int64)
-    shown = np.minimum(*(np.bitwise_count(each).sum(axis=1, dtype=np.int64) for each in (one, other)))
-    bare = shown < _FINE_BITS_SET
-    least = np.where(differ > _FINE_BITS_OF_NEAR, HASH_BITS, np.where(differ > _FINE_BITS_OF_EQUAL, 1, 0))
-    least = np.where(bare, HASH_BITS, least)
-    return np.where(volumes, np.maximum(distances, least), distances)
+    near = differ <= np.where(both_volumes, _FINE_BITS_OF_NEAR, _FINE_BITS_OF_IMAGES)
+    least = np.where(both_volumes & (differ > _FINE_BITS_OF_EQUAL), 1, 0)
+    return np.where(near, np.maximum(distances, least), _NOT_NEAR).astype(np.uint8)
 
 
-def _likeness(trained: Sequence[_Scan], held_out: Sequence[_Scan]) -> dict[tuple[int, int], tuple[float, bool]]:
+def _likeness(
+    trained: Sequence[_Scan], held_out: Sequence[_Scan], population: int
+) -> dict[tuple[int, int], tuple[float, bool]]:
     """Return likeness and whether it stands out, of each pair of volumes (held out, trained)."""
     rows, columns = (
         [number for number, scan in enumerate(scans) if scan.outline is not None] for scans in (held_out, trained)
     )
     if not rows or not columns:
         return {}
-    first = [cast("Outline", held_out[row].outline) for row in rows]
-    second = [cast("Outline", trained[column].outline) for column in columns]
-    found = likeness(first, second)
-    out = stands_out(found, first, second)
+    first, second = [held_out[row] for row in rows], [trained[column] for column in columns]
+    found = likeness(*([cast("Outline", scan.outline) for scan in scans] for scans in (first, second)))
+    usual = (np.array([scan.usual for scan in scans]) for scans in (first, second))
+    out = stands_out(found, *usual, scans=population)
     return {
-        (row, column): (float(found[i, j]), bool(out[i, j]))
+        (row, column): (round(float(found[i, j]), 4), bool(out[i, j]))
         for i, row in enumerate(rows)
         for j, column in enumerate(columns)
     }
 
 
-def _findings(leaks: Sequence[Leak], threshold: int) -> Iterator[Finding]:
-    for leak in leaks:
-        if is_leak(leak):
-            text = (
-                f"this {leak.held_out_part} case and {leak.trained_part} case {leak.trained} are far more alike than "
-                f"scans of different patients are here (likeness {leak.likeness:.2f}): one scan, or one patient."
-                if leak.stands_out
-                else f"{leak.near} of {leak.slices} slices of this {leak.held_out_part} case lie within {threshold} "
-                f"bits of {leak.trained_part} case {leak.trained}, {leak.equal} are equal."
+def _findings(leaks: Sequence[Leak], threshold: int, population: int) -> Iterator[Finding]:
+    fix = "Look at both; --out writes the manifest without the trained one. Or put both into one part."
+    for leak in filter(is_leak, leaks):
+        code = "leak-same-scan" if leak.is_same_scan else "leak-equal-slice"
+        if leak.stands_out and not leak.is_same_scan:
+            code = "leak-same-patient"
+            measured = (
+                "far more alike than scans of different patients are here" if population >= FEW_SCANS else "very alike"
             )
-            code = "leak-same-scan" if leak.is_same_scan else "leak-equal-slice"
-            fix = "Look at both; take the trained one out with --remove, or put both into one part."
-            yield Finding(code=code, severity="error", text=text, fix=fix, case=leak.held_out)
+            text = (
+                f"this {leak.held_out_part} case and {leak.trained_part} case {leak.trained} are {measured} (likeness "
+                f"{leak.likeness:.2f}): one scan, or one patient."
+            )
+        else:
+            text = (
+                f"{leak.near} of {leak.slices} slices of this {leak.held_out_part} case lie within {threshold} bits of "
+                f"{leak.trained_part} case {leak.trained}, {leak.equal} are equal."
+            )
+        yield Finding(code=code, severity="error", text=text, fix=fix, case=leak.held_out)
 
 
 def _patients(cases: Sequence[tuple[Part, Case]]) -> Iterator[Finding]:
@@ -236,8 +288,8 @@ def _patients(cases: Sequence[tuple[Part, Case]]) -> Iterator[Finding]:
 
 
 def is_leak(leak: Leak) -> bool:
-    """Tell whether a pair is the same scan or has an equal slice; mere look-alikes are counted, not accused."""
-    return leak.is_same_scan or leak.equal > 0
+    """Tell whether a pair is one scan, one patient, or has an equal slice; look-alikes are counted, not accused."""
+    return leak.is_same_scan or leak.stands_out or leak.equal > 0
 
 
 def without_leaks(manifest: Manifest, leaks: Sequence[Leak]) -> Manifest:

@@ -6,29 +6,31 @@ without skull for one another. What tells people apart is detail, so the smooth 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
+from medssl.core.cores import usable_cores
 from medssl.reduction.hashing import Grey
 
 Outline = npt.NDArray[np.float16]
 
 # Fraction of the usual distance below which two scans are of one patient. Repeated scans of one brain lie at 0.11 to
-# 0.31, two phases of one heart below 0.20, different people at 0.52 and above (docs/results/leaks.md)
+# 0.31, two phases of one heart at 0.20 and below; the nearest of different people at 0.44 (docs/results/leaks.md)
 UNUSUAL = 0.4
-# With fewer other scans than this there is no usual distance; then likeness itself decides
-FEW_SCANS = 8
+# With fewer scans than this there is no usual distance; then likeness itself decides
+FEW_SCANS = 9
 VERY_ALIKE = 0.9
 
 _SIDE = 48
 _FILLED = 40
+_MARGIN = 8
 _DETAIL = 2.5
 _OTHERS = 32
-_CHUNK = 128
+_CHUNK = 64
 
 
 def step_for(extents_mm: Sequence[float]) -> float:
@@ -49,56 +51,104 @@ def outline(grey: Grey, *, spacing: Sequence[float], step: float) -> Outline:
         step: From `step_for`; what lies beyond 48 of them is cut off evenly.
     """
     scale = np.asarray(spacing, dtype=np.float64) / step
+    grey = _middle(grey, np.ceil((_SIDE + _MARGIN) / scale))  # before anything is computed of a whole body
     smooth = ndimage.gaussian_filter(grey.astype(np.float32), np.maximum(0.5 / scale - 0.3, 0.0))
-    coarse = ndimage.zoom(smooth, np.maximum(scale, 1.01 / np.array(grey.shape)), order=1)
+    factors = np.maximum(scale, 1.01 / np.array(grey.shape))
+    coarse = ndimage.zoom(smooth, factors, order=1, mode="nearest", grid_mode=True)
     coarse -= ndimage.gaussian_filter(coarse, _DETAIL)
-    kept = tuple(slice(max(0, (size - _SIDE) // 2), max(0, (size - _SIDE) // 2) + _SIDE) for size in coarse.shape)
+    kept = _middle(coarse, (_SIDE,) * 3)
     padded = np.zeros((_SIDE,) * 3, dtype=np.float32)
-    padded[tuple(slice(0, size) for size in coarse[kept].shape)] = coarse[kept]
+    padded[tuple(slice(0, size) for size in kept.shape)] = kept
     norm = float(np.linalg.norm(padded))
     return (padded / norm if norm > 0 else padded).astype(np.float16)
 
 
+def _middle(values: npt.NDArray[Any], sides: Iterable[float]) -> npt.NDArray[Any]:
+    """Cut each axis evenly to at most so many voxels."""
+    lengths = [min(size, int(side)) for size, side in zip(values.shape, sides, strict=True)]
+    starts = [(size - length) // 2 for size, length in zip(values.shape, lengths, strict=True)]
+    return values[tuple(slice(start, start + length) for start, length in zip(starts, lengths, strict=True))]
+
+
 def likeness(first: Sequence[Outline], second: Sequence[Outline]) -> npt.NDArray[np.float64]:
-    """Return the highest correlation over all shifts, (len(first), len(second)); at most 1."""
+    """Return the highest correlation over all circular shifts, (len(first), len(second)); at most 1.
+
+    A pair takes about 2 ms of one core, whatever the size of the scans.
+    """
     found = np.zeros((len(first), len(second)))
-    for rows, columns in itertools.product(_chunks(len(first)), _chunks(len(second))):
-        one, other = (_spectra(outlines[part]) for outlines, part in ((first, rows), (second, columns)))
-        for row, spectrum in enumerate(one, rows.start):
-            for column, conjugate in enumerate(np.conj(other), columns.start):
-                found[row, column] = fft.irfftn(spectrum * conjugate, s=(_SIDE,) * 3).max()
-    return found
+    for columns in _chunks(len(second)):
+        conjugates = np.conj(_spectra(second[columns]))
+        for row, spectrum in enumerate(map(_spectrum, first)):
+            maps = fft.irfftn(spectrum * conjugates, s=(_SIDE,) * 3, axes=(1, 2, 3), workers=usable_cores())
+            found[row, columns] = maps.max(axis=(1, 2, 3))
+    return np.minimum(found, 1.0)
+
+
+def usual_distances(outlines: Sequence[Outline], patients: Sequence[str | None]) -> npt.NDArray[np.float64]:
+    """Return how far each scan usually is from those of other patients: the median of 1 - likeness.
+
+    32 others are asked, drawn by a fixed seed. Scans of an unnamed patient count as of another one, so the median of
+    one who makes up half of the data set without being named is too small.
+
+    Args:
+        outlines: All scans.
+        patients: The patient of each, or None.
+    """
+    return np.array([_usual_distance(index, outlines, patients) for index in range(len(outlines))])
+
+
+def relative_distances(
+    found: npt.NDArray[np.float64], first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return 1 - likeness of each pair as a share of what is usual of the scan with the smaller usual distance.
+
+    Args:
+        found: Likeness (rows, columns).
+        first: Usual distance of the rows.
+        second: Usual distance of the columns.
+    """
+    return (1.0 - found) / np.maximum(np.minimum(first[:, None], second[None, :]), 1e-9)
 
 
 def stands_out(
-    found: npt.NDArray[np.float64], first: Sequence[Outline], second: Sequence[Outline]
+    found: npt.NDArray[np.float64],
+    first: npt.NDArray[np.float64],
+    second: npt.NDArray[np.float64],
+    *,
+    scans: int,
 ) -> npt.NDArray[np.bool_]:
-    """Tell which pairs are far more alike than each scan is to the others.
+    """Tell which pairs are far more alike than each scan is to those of other patients.
 
     Args:
-        found: Likeness of each pair, from `likeness(first, second)`.
-        first: Outlines of the rows.
-        second: Outlines of the columns, none of which is among the rows.
+        found: Likeness (rows, columns).
+        first: Usual distance of the rows.
+        second: Usual distance of the columns.
+        scans: How many scans the usual distances are of; with fewer than 9 a likeness of 0.9 decides.
     """
-    if len(first) + len(second) <= FEW_SCANS:
+    if scans < FEW_SCANS:
         return found >= VERY_ALIKE
-    usual = usual_distances([*first, *second])
-    return (1.0 - found) <= UNUSUAL * np.minimum(usual[: len(first), None], usual[None, len(first) :])
+    return relative_distances(found, first, second) <= UNUSUAL
 
 
-def usual_distances(outlines: Sequence[Outline]) -> npt.NDArray[np.float64]:
-    """Return how far each scan usually is from the others: the median of 1 - likeness, of which 32 are asked."""
-    return np.array([_usual_distance(index, outlines) for index in range(len(outlines))])
-
-
-def _usual_distance(index: int, outlines: Sequence[Outline]) -> float:
-    others = [number for number in range(len(outlines)) if number != index]
+def _usual_distance(index: int, outlines: Sequence[Outline], patients: Sequence[str | None]) -> float:
+    others = [
+        number
+        for number, patient in enumerate(patients)
+        if number != index and (patient is None or patient != patients[index])
+    ]
     asked = np.random.default_rng(index).permutation(others)[:_OTHERS]
-    return float(np.median(1.0 - likeness([outlines[index]], [outlines[number] for number in asked])))
+    return (
+        float(np.median(1.0 - likeness([outlines[index]], [outlines[number] for number in asked]))) if others else 1.0
+    )
+
+
+def _spectrum(each: Outline) -> npt.NDArray[np.complex64]:
+    spectrum: npt.NDArray[np.complex64] = fft.rfftn(each.astype(np.float32))
+    return spectrum
 
 
 def _spectra(outlines: Sequence[Outline]) -> npt.NDArray[np.complex64]:
-    return np.stack([fft.rfftn(each.astype(np.float32)) for each in outlines])
+    return np.stack([_spectrum(each) for each in outlines])
 
 
 def _chunks(count: int) -> list[slice]:

@@ -5,8 +5,8 @@
 DATA holds ct/ and ct2d/. Pre-training sees the CT volumes and the training and validation images of COVID-CT; the leak
 check between these and all test images is run, written to leaks.json, and what leaks is taken out of pre-training.
 Look-alike head CTs, of which one patient may be the cause, are kept in one fold. The settings of pre-training were
-chosen by its own monitors. Arms:
-random start, all, every_n (as many as HASH-6), hash6; at equal optimiser steps and at equal epochs.
+chosen by its own monitors. Arms: random start, all, every_n (as many of each volume, and of the images, as HASH-6),
+hash6; at equal optimiser steps and at equal epochs.
 Downstream: COVID-CT with its published split, and head CT in 5 folds (in which each image is tested once). AUC with
 intervals, and paired differences to every_n. The same command goes on after a stop.
 """
@@ -32,7 +32,7 @@ from medssl.data.splits import assign_folds
 from medssl.evaluation.classification_summary import ClassCase, ClassEvaluation, paired_class_difference
 from medssl.evaluation.detection_summary import Estimate
 from medssl.metrics.classification import auc
-from medssl.reduction.audit import save_reduced
+from medssl.reduction.audit import Audit, save_reduced
 from medssl.reduction.leaks import Leak, find_leaks, is_leak, without_leaks
 from medssl.reduction.reduce import reduce_manifest
 from medssl.reduction.settings import Settings
@@ -59,8 +59,9 @@ def main() -> None:
     parser.add_argument("--data-only", action="store_true", help="Only manifests, reduction and leak check.")
     options = parser.parse_args()
     out = options.out
-    kept = prepare(options.data, out)
-    print(json.dumps(kept), flush=True)
+    made = prepare(options.data, out)
+    kept = {name: count["kept"] for name, count in made.items()}
+    print(json.dumps(made), flush=True)
     if options.data_only:
         return
     steps = {name: options.steps for name in REDUCTIONS}
@@ -74,10 +75,10 @@ def main() -> None:
             name: [score(dataset, name, encoder, seed, options) for seed in range(options.seeds)]
             for name, encoder in arms.items()
         }
-    report(out, kept, {**steps, **epochs}, results, options)
+    report(out, made, {**steps, **epochs}, results, options)
 
 
-def prepare(data: Path, out: Path) -> dict[str, int]:
+def prepare(data: Path, out: Path) -> dict[str, dict[str, int]]:
     """Write the manifests of both tasks and of pre-training, look for leaks, reduce; return the kept slices."""
     covid, head = covid_manifest(data), head_manifest(data)
     head = whole_groups(head, data)
@@ -91,14 +92,39 @@ def prepare(data: Path, out: Path) -> dict[str, int]:
     leaks, _ = find_leaks(slices, data, workers=0)
     told(out / "leaks_pretraining.json", "pre-training against all test images", leaks)
     slices = without_leaks(slices, leaks).model_copy(update={"test": ()})
-    counts: dict[str, int] = {}
-    for name in ("hash6", "all", "every_n"):
-        method = {"hash6": "dhash"}.get(name, name)
-        budget = counts["hash6"] if name == "every_n" else None
-        audit = reduce_manifest(slices, data, Settings(method=method, scope="dataset", budget=budget), workers=0).audit
-        save_reduced(out / f"{name}.json", slices, audit)
-        counts[name] = audit.counts()["kept"]
-    return counts
+    hash6 = reduce_manifest(slices, data, Settings(method="dhash", scope="dataset"), workers=0).audit
+    save_reduced(out / "hash6.json", slices, hash6)
+    everything = reduce_manifest(slices, data, Settings(method="all", scope="dataset"), workers=0).audit
+    save_reduced(out / "all.json", slices, everything)
+    kept = {case: row["kept"] for case, row in hash6.counts()["cases"].items()}
+    chosen = evenly_chosen(slices, kept)
+    settings = Settings(method="every_n", budget="given")
+    every_n = reduce_manifest(
+        chosen, data, settings, budgets=kept | {case.id: 1 for case in images_of(chosen)}, workers=0
+    )
+    save_reduced(out / "every_n.json", chosen, every_n.audit)
+    counts = {"all": everything, "every_n": every_n.audit, "hash6": hash6}
+    return {name: composition(audit) for name, audit in counts.items()}
+
+
+def evenly_chosen(slices: Manifest, kept: dict[str, int]) -> Manifest:
+    """Leave as many images as HASH-6 kept, evenly spaced, and the volumes of which it kept anything."""
+    images = images_of(slices)
+    wanted = sum(kept[case.id] for case in images)
+    spaced = {images[int((place + 0.5) * len(images) / wanted)].id for place in range(wanted)}
+    left = [case for case in slices.unlabeled if case.id in spaced or (case.id in VOLUMES and kept[case.id])]
+    return slices.model_copy(update={"unlabeled": tuple(left)})
+
+
+def images_of(slices: Manifest) -> list[Case]:
+    return [case for case in slices.unlabeled if case.id not in VOLUMES]
+
+
+def composition(audit: Audit) -> dict[str, int]:
+    """Count the kept slices of volumes and the kept images."""
+    kept = {case: row["kept"] for case, row in audit.counts()["cases"].items()}
+    volumes = sum(count for case, count in kept.items() if case in VOLUMES)
+    return {"kept": sum(kept.values()), "of_volumes": volumes}
 
 
 def whole_groups(manifest: Manifest, data: Path) -> Manifest:
@@ -264,17 +290,28 @@ def cases_of(metrics: dict[str, Any]) -> list[ClassCase]:
 
 def mean_of(runs: list[list[ClassCase]]) -> list[ClassCase]:
     """Return the cases with the mean probability over the seeds."""
-    means = [np.mean([run[number].probabilities for run in runs], axis=0) for number in range(len(runs[0]))]
+    by_id = [{case.id: case.probabilities for case in run} for run in runs]
     return [
-        ClassCase(id=case.id, group=case.group, truth=case.truth, probabilities=tuple(float(value) for value in mean))
-        for case, mean in zip(runs[0], means, strict=True)
+        ClassCase(
+            id=case.id,
+            group=case.group,
+            truth=case.truth,
+            probabilities=tuple(float(value) for value in np.mean([each[case.id] for each in by_id], axis=0)),
+        )
+        for case in runs[0]
     ]
 
 
 def report(
-    out: Path, kept: dict[str, int], steps: dict[str, int], results: dict[str, Any], options: argparse.Namespace
+    out: Path,
+    made: dict[str, dict[str, int]],
+    steps: dict[str, int],
+    results: dict[str, Any],
+    options: argparse.Namespace,
 ) -> None:
-    lines = ["| data | pre-trained on | slices | steps | AUC of each seed | AUC, mean of seeds | minus every_n |"]
+    lines = [
+        "| data | pre-trained on | slices (of CT) | steps | AUC of each seed | AUC, mean of seeds | minus every_n |"
+    ]
     lines += ["|---|---|---|---|---|---|---|"]
     rows = []
     for dataset, arms in results.items():
@@ -284,7 +321,8 @@ def report(
             against = None if fused[name] is base else paired_class_difference(fused[name], base, auc, 2)
             alone = ClassEvaluation(classes=("0", "1"), seed=0, cases=tuple(fused[name])).metrics["auc"]
             values = [run["summary"]["auc"]["value"] for run in runs]
-            count, taken = kept.get(name.removesuffix("_epochs"), 0), steps.get(name, 0)
+            slices = made.get(name.removesuffix("_epochs"), {"kept": 0, "of_volumes": 0})
+            count, taken = f"{slices['kept']} ({slices['of_volumes']})", steps.get(name, 0)
             shown = ", ".join(f"{value:.3f}" for value in values)
             difference = "" if against is None else interval(against, sign="+")
             lines.append(f"| {dataset} | {name} | {count} | {taken} | {shown} | {interval(alone)} | {difference} |")
@@ -295,7 +333,15 @@ def report(
         "paired over images, with 95% bootstrap intervals; no arm is called better where an interval holds 0. Names "
         "with _epochs took as many epochs as all, so fewer steps, and are compared with every_n_epochs."
     )
-    write_json(out / "classification.json", {**provenance("slice_classification"), "kept": kept, "rows": rows})
+    write_json(
+        out / "classification.json",
+        {
+            **provenance("slice_classification"),
+            "slices": made,
+            "options": vars(options) | {"data": "DATA", "out": out.name},
+            "rows": rows,
+        },
+    )
     command = f"    python tools/studies/slice_classification.py --data DATA --out {out.name}"
     text = ["# Slices", "", about, "", *lines, "", "Made by:", "", command, ""]
     write_text(out / "classification.md", "\n".join(text))
