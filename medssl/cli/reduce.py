@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,10 +64,12 @@ def reduce(
     force: _Force = False,
 ) -> int:
     """Drop near-duplicate slices, images or volumes; nothing is deleted, and every decision can be undone."""
+    from medssl.core.errors import ConfigError
+
     manifest, root, previous = _open(src, data_root, modality)
     _require_out(out, needed=not leaks, force=force)
     if leaks:
-        options: dict[str, Any] = {"threshold": 6 if threshold is None else int(threshold), "workers": workers}
+        options: dict[str, Any] = {"threshold": 6 if threshold is None else threshold, "workers": workers}
         return list_leaks(manifest, root, out=out, json_file=json_file, window=_limits(window), **options)
     target = Path() if out is None else out
     original = _original(manifest, previous)
@@ -80,11 +83,13 @@ def reduce(
         "scope": scope or _usual_scope(original, unit),
         "unit": unit,
         "window": _limits(window),
-        "parts": tuple(part or ["unlabeled"]),
+        "parts": tuple(dict.fromkeys(part or ["unlabeled"])),
         "protect": tuple(protect or []),
         "allow_labelled": allow_labelled,
     }
-    like = None if budget_like is None else _budgets(budget_like)
+    if budget is not None and budget_like is not None:
+        raise ConfigError("expected --budget or --budget-like, found both. Leave one out.")
+    like = None if budget_like is None else _budgets(budget_like, original)
     inputs: dict[str, Any] = {"previous": previous, "budgets": like, "encoder": _encoder(encoder), "workers": workers}
     return reduce_and_write(target, original, root, settings=settings, src=src, **inputs)
 
@@ -136,16 +141,21 @@ def _limits(window: str) -> Any:
         low, high = (float(number) for number in window.split(","))
     except ValueError:
         low, high = 0.0, 0.0
-    if not low < high:
+    if not -math.inf < low < high < math.inf:
         raise ConfigError(f"--window {window}: expected LOW,HIGH such as -1000,400, or slice, range, none or auto.")
     return low, high
 
 
-def _budgets(path: Path) -> dict[str, int]:
+def _budgets(path: Path, original: Manifest) -> dict[str, int]:
+    from medssl.core.errors import ConfigError
     from medssl.data.manifest import load_manifest
-    from medssl.reduction.audit import kept_slices
+    from medssl.reduction.audit import kept_slices, read_audit
 
-    return {case: len(kept) for case, kept in kept_slices(load_manifest(path), path.parent).items()}
+    audit = read_audit(load_manifest(path), path.parent)
+    if audit.settings["unit"] != "slice" or audit.input_sha256 != original.sha256():
+        message = f"--budget-like {path}: expected slices of the same manifest to be reduced there, found others."
+        raise ConfigError(message, fix="Reduce this manifest by slices first, and name the result.")
+    return {case: len(kept) for case, kept in kept_slices(audit).items()}
 
 
 def _encoder(text: str | None) -> Encoder | None:

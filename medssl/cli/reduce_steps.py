@@ -66,11 +66,15 @@ def undo_and_write(out: Path, original: Manifest, previous: Audit | None, *, ent
 
 def list_leaks(manifest: Manifest, root: Path, *, out: Path | None, json_file: Path | None, **options: Any) -> int:
     """List near duplicates between parts; with `out`, write the manifest without them."""
+    from medssl.core.errors import ConfigError
     from medssl.core.files import write_json
     from medssl.core.findings import has_errors
     from medssl.data.manifest import save_manifest
     from medssl.reduction.leaks import find_leaks, is_leak, without_leaks
 
+    if out is not None and manifest.reduction is not None:
+        message = f"manifest {manifest.name!r}: expected one that was not reduced yet, found a reduced one."
+        raise ConfigError(message, fix="Take leaks out first, then reduce; or list them without --out.")
     found, findings = find_leaks(manifest, root, **options)
     show_findings(findings)
     leaking = sum(is_leak(leak) for leak in found)
@@ -83,4 +87,7 @@ def list_leaks(manifest: Manifest, root: Path, *, out: Path | None, json_file: P
         taken = sum(len(manifest.part(part)) - len(left.part(part)) for part in ("training", "unlabeled"))
         save_manifest(out, left)
         typer.echo(f"written: {out}, without {taken} cases of training and unlabeled")
+        stay = sum(is_leak(leak) and leak.trained_part == "validation" for leak in found)
+        if stay:
+            typer.echo(f"{stay} leaking pairs of validation and test are still in it: choose which of the two to keep.")
     return exit_codes.SOME_FAILED if has_errors(findings) else exit_codes.OK

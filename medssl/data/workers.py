@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -76,7 +76,7 @@ def map_isolated(
         an item that was given up ("stalled").
     """
     if workers < 1:
-        return _in_threads(partial(_watched, function, stall_seconds), items, threads)
+        return _in_threads(function, items, threads=threads, stall_seconds=stall_seconds)
     outcomes: dict[int, _Result | Exception] = {}
     waiting = deque(range(len(items)))
     while waiting:
@@ -107,19 +107,31 @@ def _guarded(function: Callable[[_Item], _Result], stall_seconds: float, item: _
 
 
 def _in_threads(
-    function: Callable[[_Item], _Result | Exception], items: Sequence[_Item], threads: int
+    function: Callable[[_Item], _Result], items: Sequence[_Item], *, threads: int, stall_seconds: float
 ) -> list[_Result | Exception]:
-    if threads == 1:
-        return [function(item) for item in items]
-    pool = ThreadPoolExecutor(threads)
-    try:
-        return list(pool.map(function, items))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C starts no further item
+    """Attempt items in threads of this process, so many at once; one that hangs is left behind."""
+    outcomes: dict[int, _Result | Exception] = {}
+    waiting = deque(range(len(items)))
+    running: dict[Future[_Result | Exception], tuple[int, float]] = {}
+    while waiting or running:
+        while waiting and len(running) < threads:
+            index = waiting.popleft()
+            running[_begun(function, items[index])] = (index, time.monotonic() + stall_seconds)
+        nearest = min(deadline for _, deadline in running.values())
+        wait(running, timeout=max(0.0, nearest - time.monotonic()), return_when=FIRST_COMPLETED)
+        for future, (index, deadline) in list(running.items()):
+            if future.done():
+                outcomes[index] = future.result()
+            elif time.monotonic() < deadline:
+                continue
+            else:
+                outcomes[index] = _stalled(stall_seconds)
+            del running[future]
+    return [outcomes[index] for index in range(len(items))]
 
 
-def _watched(function: Callable[[_Item], _Result], stall_seconds: float, item: _Item) -> _Result | Exception:
-    """Attempt an item in a thread of this process; one that hangs is left behind."""
+def _begun(function: Callable[[_Item], _Result], item: _Item) -> Future[_Result | Exception]:
+    """Start an item in a thread that does not keep the process alive, as those of a pool would."""
     future: Future[_Result | Exception] = Future()
 
     def work() -> None:
@@ -129,8 +141,7 @@ def _watched(function: Callable[[_Item], _Result], stall_seconds: float, item: _
             future.set_exception(error)
 
     threading.Thread(target=work, name="item", daemon=True).start()
-    wait([future], timeout=stall_seconds)
-    return future.result() if future.done() else _stalled(stall_seconds)
+    return future
 
 
 def _run_pool(

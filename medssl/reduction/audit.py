@@ -120,13 +120,16 @@ def read_audit(manifest: Manifest, folder: Path) -> Audit:
         )
         raise ManifestError(message)
     path = inside_root(folder, manifest.reduction.file)
+    new = _unsettled(path)
+    if new.is_file() and sha256_file(new) == manifest.reduction.sha256:
+        path = new  # whoever wrote it was killed before it got its name
     if not path.is_file():
         message = f"{path}: expected the audit of the reduction, found none. Copy it beside the manifest."
         raise ManifestError(message)
     if sha256_file(path) != manifest.reduction.sha256:
         message = f"{path}: expected the audit that the manifest names, found another (its hash differs). Reduce again."
         raise ManifestError(message)
-    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    header, *lines = _lines(path)
     content = json.loads(header)
     if content.pop("schema") != SCHEMA:
         message = f"{path}: expected an audit of schema {SCHEMA}, found another. Use the medssl that wrote it."
@@ -137,12 +140,13 @@ def read_audit(manifest: Manifest, folder: Path) -> Audit:
     return Audit(**content, rows=tuple(_row(json.loads(line)) for line in lines))
 
 
-def kept_slices(manifest: Manifest, folder: Path) -> dict[str, list[int]]:
-    """Return the kept axial slices of each case of a reduced manifest, in ascending order."""
+def kept_slices(audit: Audit) -> dict[str, list[int]]:
+    """Return the kept axial slices, in ascending order, of each case that a reduction of slices looked at."""
     kept: dict[str, list[int]] = {}
-    for row in read_audit(manifest, folder).rows:
+    for row in audit.rows if audit.settings.get("unit") == "slice" else ():
+        numbers = kept.setdefault(row.case, [])
         if row.kept:
-            kept.setdefault(row.case, []).append(row.slice)
+            numbers.append(row.slice)
     return kept
 
 
@@ -176,10 +180,16 @@ def save_reduced(path: Path, manifest: Manifest, audit: Audit) -> Manifest:
     """
     left, removed = without_empty_cases(manifest, audit.rows)
     file = path.with_name(f"{path.stem}.reduction.jsonl")
-    write_audit(file, replace(audit, removed_cases=removed))
-    reduced = left.model_copy(update={"reduction": Reduction(file=file.name, sha256=sha256_file(file))})
+    new = _unsettled(file)  # an audit that an older manifest of this name asks for stays until that one is replaced
+    write_audit(new, replace(audit, removed_cases=removed))
+    reduced = left.model_copy(update={"reduction": Reduction(file=file.name, sha256=sha256_file(new))})
     save_manifest(path, reduced)
+    new.replace(file)
     return reduced
+
+
+def _unsettled(file: Path) -> Path:
+    return file.with_name(f"{file.name}.new")
 
 
 def restore(manifest: Manifest, audit: Audit) -> Manifest:
@@ -214,7 +224,8 @@ def undo(audit: Audit, entries: Sequence[dict[str, Any]]) -> Audit:
     known = {row.place for row in audit.rows} | {(row.case, None) for row in audit.rows}
     for entry in entries:
         place = (entry.get("case"), entry.get("slice"))
-        if place not in known or not entry.get("reason"):
+        named = isinstance(place[0], str) and isinstance(place[1], int | None)
+        if not named or place not in known or not entry.get("reason"):
             message = f"undo list: expected a case and slice of the audit and a reason, found {json.dumps(entry)}."
             raise ManifestError(message, fix='Write lines such as {"case": "a", "slice": 12, "reason": "a lesion"}.')
         signed = (entry["reason"], entry.get("author"), entry.get("date"))
@@ -234,13 +245,18 @@ def read_undo(path: Path) -> list[dict[str, Any]]:
         ManifestError: If the file is missing, or a line is no JSON object.
     """
     try:
-        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        entries = [json.loads(line) for line in _lines(path)]
     except (OSError, ValueError) as error:
         message = f"{path}: expected JSON lines of items to bring back, found something unreadable ({error})."
         raise ManifestError(message, fix="Check the file.") from error
     if not all(isinstance(entry, dict) for entry in entries):
         raise ManifestError(f"{path}: expected one JSON object in each line, found something else.")
     return entries
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines that hold something; str.splitlines would also break at separators inside of JSON strings."""
+    return [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
 def _row(content: dict[str, Any]) -> Row:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from medssl.core.errors import ConfigError
 from medssl.data.images import IMAGE_SUFFIXES
 from medssl.data.manifest import Case, Manifest
@@ -22,7 +24,7 @@ def manifest_of_images(folder: Path, *, modality: str) -> Manifest:
     Raises:
         ConfigError: If there are none.
     """
-    files = sorted((p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_natural)
+    files = sorted((path for path in folder.rglob("*") if _is_image(path, folder)), key=_natural)
     if not files:
         message = f"{folder}: expected images ({', '.join(IMAGE_SUFFIXES)}) or a manifest, found none."
         raise ConfigError(message, fix="Name a folder of 2D images, or make a manifest with medssl import.")
@@ -30,9 +32,23 @@ def manifest_of_images(folder: Path, *, modality: str) -> Manifest:
     for file in files:
         path = file.relative_to(folder)
         patient = None if path.parent == Path() else path.parent.as_posix()
-        cases.append(Case(id="--".join(path.parts), image=(path.as_posix(),), patient=patient))
+        try:
+            cases.append(Case(id="--".join(path.parts), image=(path.as_posix(),), patient=patient))
+        except ValidationError as error:
+            message = f"{file}: expected a name that can be the id of a case, found {error.errors()[0]['msg']}."
+            raise ConfigError(message, fix="Rename the file, or take it out of the folder.") from error
     name = folder.resolve().name or "images"
-    return Manifest(name=name, modality=modality, labels={"0": "background"}, unlabeled=tuple(cases))
+    try:
+        return Manifest(name=name, modality=modality, labels={"0": "background"}, unlabeled=tuple(cases))
+    except ValidationError as error:
+        message = f"{folder}: expected names that differ, found: {error.errors()[0]['msg']}."
+        raise ConfigError(message, fix="Rename the files that are named there.") from error
+
+
+def _is_image(path: Path, folder: Path) -> bool:
+    """Tell images from what systems leave beside them, such as ._slice.png."""
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def _natural(path: Path) -> list[tuple[tuple[int, int, str], ...]]:

@@ -63,6 +63,7 @@ class Leak:
         alike: How many lie within the threshold by their 64 bits, whatever the finer hash says.
         likeness: Of two volumes, the correlation of their outlines, at most 1; else None.
         stands_out: Whether two volumes are far more alike than scans of different patients are here.
+        same_file: Whether the files are equal, byte for byte.
     """
 
     held_out: str
@@ -77,6 +78,7 @@ class Leak:
     alike: int
     likeness: float | None = None
     stands_out: bool = False
+    same_file: bool = False
 
     @property
     def is_same_scan(self) -> bool:
@@ -106,12 +108,19 @@ def find_leaks(
         parts, and for each file that cannot be read; a warning for each volume that shows too little.
 
     Raises:
-        ConfigError: If the threshold is not a whole number of bits from 0 to 63.
+        ConfigError: If there is nothing to compare, or the threshold is not a whole number of bits from 0 to 63.
     """
     if not 0 <= threshold < HASH_BITS or threshold != int(threshold):
         message = f"threshold: expected whole bits from 0 to {HASH_BITS - 1}, found {threshold:g}."
         raise ConfigError(message, fix="The published one is 6.")
     cases = list(manifest.cases())
+    sides = [sum(part in parts for part, _ in cases) for parts in (_TRAINED, _HELD_OUT)]
+    if not min(sides):
+        message = (
+            f"manifest {manifest.name!r}: expected cases to train on and cases in validation or test, found "
+            f"{sides[0]} and {sides[1]}: there is nothing to compare."
+        )
+        raise ConfigError(message, fix="Set cases aside with medssl split, or name the manifest that has both.")
     step = _outline_step(root, [case for _, case in cases])
     tasks = [
         ItemTask(root=root, case=case, modality=manifest.modality, window=window, outline_step=step)
@@ -154,6 +163,7 @@ class _Scan:
     def __init__(self, part: Part, case: Case, items: CaseItems) -> None:
         self.part = part
         self.case = case
+        self.sha256 = items.sha256
         self.outline = items.outline
         self.usual = 1.0
         fine = cast("Hashes", items.fine)
@@ -206,7 +216,8 @@ def _between(trained: Sequence[_Scan], held_out: Sequence[_Scan], threshold: int
         for column, other in enumerate(trained):
             distances = best[column]
             likeness_found, out = alike.get((row, column), (None, False))
-            if out or alike_slices[column].any():
+            same_file = scan.sha256 == other.sha256
+            if out or same_file or alike_slices[column].any():
                 yield Leak(
                     held_out=scan.case.id,
                     held_out_part=scan.part,
@@ -220,6 +231,7 @@ def _between(trained: Sequence[_Scan], held_out: Sequence[_Scan], threshold: int
                     alike=int(alike_slices[column].sum()),
                     likeness=likeness_found,
                     stands_out=out,
+                    same_file=same_file,
                 )
 
 
@@ -257,7 +269,12 @@ def _findings(leaks: Sequence[Leak], threshold: int, population: int) -> Iterato
     fix = "Look at both; --out writes the manifest without the trained one. Or put both into one part."
     for leak in filter(is_leak, leaks):
         code = "leak-same-scan" if leak.is_same_scan else "leak-equal-slice"
-        if leak.stands_out and not leak.is_same_scan:
+        if leak.same_file:
+            code, text = (
+                "leak-same-file",
+                f"this {leak.held_out_part} case and {leak.trained_part} case {leak.trained} are one file.",
+            )
+        elif leak.stands_out and not leak.is_same_scan:
             code = "leak-same-patient"
             measured = (
                 "far more alike than scans of different patients are here" if population >= FEW_SCANS else "very alike"
@@ -289,7 +306,7 @@ def _patients(cases: Sequence[tuple[Part, Case]]) -> Iterator[Finding]:
 
 def is_leak(leak: Leak) -> bool:
     """Tell whether a pair is one scan, one patient, or has an equal slice; look-alikes are counted, not accused."""
-    return leak.is_same_scan or leak.stands_out or leak.equal > 0
+    return leak.same_file or leak.is_same_scan or leak.stands_out or leak.equal > 0
 
 
 def without_leaks(manifest: Manifest, leaks: Sequence[Leak]) -> Manifest:

@@ -158,7 +158,7 @@ class _Run:
             key = {"volume": index, "patient": case.group, "dataset": None}[self.settings.scope]
             for number in range(len(content.empty)):
                 item = _Item(index, number)
-                earlier = self.earlier.get((case.id, number))
+                earlier = self._earlier(case, number, content.sha256)
                 if earlier is not None and (not earlier.kept or earlier.reason == "restored"):
                     self.rows[item] = earlier
                 elif content.empty[number] and case.id not in self.settings.protect:
@@ -166,6 +166,20 @@ class _Run:
                 else:
                     groups.setdefault(key, []).append(item)
         yield from groups.values()
+
+    def _earlier(self, case: Case, number: int, sha256: str) -> Row | None:
+        """Return what an earlier reduction decided, if it saw this file and nothing speaks against it now."""
+        row = self.earlier.get((case.id, number))
+        if row is None or row.reason == "unreadable" or (case.id in self.settings.protect and not row.kept):
+            return None
+        if row.source_sha256 not in (None, sha256):
+            if number == 0:
+                text = "expected the file that was reduced, found another: all of it was looked at anew."
+                fix = "Nothing, if the file was meant to change."
+                finding = Finding(code="changed", severity="warning", text=text, fix=fix, case=case.id)
+                self.findings.append(finding)
+            return None
+        return row
 
     def _measure(self, group: list[_Item], encoder: Encoder | None) -> Measure:
         by_case: dict[int, list[int]] = {}
@@ -200,12 +214,16 @@ class _Run:
             if budget is not None:
                 kept = evenly(len(group), budget) if budget else np.array([], dtype=np.intp)
             else:  # counted in the whole volume, so that every n-th of every n-th is every n-th
-                kept = np.flatnonzero([item.slice % (self.settings.every or 1) == 0 for item in group])
+                kept = np.flatnonzero([self._count(item) % (self.settings.every or 1) == 0 for item in group])
             return chosen(measure, np.union1d(kept, protected).astype(np.intp))
         if budget is not None:
             return most_different(measure, budget=budget, protected=protected)
         threshold = HASH_6 if self.threshold is None else self.threshold
         return greedy(measure, threshold=threshold if measure.inclusive else 1.0 - threshold, protected=protected)
+
+    def _count(self, item: _Item) -> int:
+        """Return the place of a slice in its volume, or of an image or whole volume among the cases."""
+        return item.slice if len(self._content(item.case).empty) > 1 else item.case
 
     def _record(self, group: list[_Item], selection: Selection, measure: Measure) -> None:
         budgeted: Reason = "not_in_stride" if self.settings.method == "every_n" else "over_budget"

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from medssl.core.errors import ConfigError
+from medssl.core.suggest import did_you_mean
 from medssl.data.manifest import PARTS, Part
 from medssl.reduction.items import Unit, Window
 
@@ -15,6 +16,7 @@ Scope = Literal["volume", "patient", "dataset"]
 
 METHODS: tuple[Method, ...] = ("all", "every_n", "dhash", "ssim", "nmi", "embedding")
 SCOPES: tuple[Scope, ...] = ("volume", "patient", "dataset")
+UNITS: tuple[Unit, ...] = ("slice", "volume")
 HASH_6 = 6
 
 
@@ -68,13 +70,12 @@ class Settings:
 
 
 def _problems(settings: Settings) -> Iterator[str]:
+    words = list(_unknown_words(settings))
+    if words:
+        yield from words
+        return
     method, threshold = settings.method, settings.threshold
     yield from _threshold_problems(method, threshold)
-    if method not in METHODS or settings.scope not in SCOPES:
-        yield f"expected a method of {', '.join(METHODS)} and a scope of {', '.join(SCOPES)}, found another."
-    unknown = sorted(set(settings.parts) - set(PARTS))
-    if unknown:
-        yield f"part: expected some of {', '.join(PARTS)}, found {unknown[0]!r}."
     if settings.unit == "volume" and method != "dhash":
         yield f"unit volume: expected the method dhash, found {method}. Whole volumes are compared by hashes only."
     if settings.unit == "volume" and settings.scope == "volume":
@@ -85,6 +86,16 @@ def _problems(settings: Settings) -> Iterator[str]:
     if given > (0 if method == "all" else 1):
         yield f"method {method}: expected one of threshold, every and budget at most, found {given}. Leave one out."
     yield from _amount_problems(settings)
+
+
+def _unknown_words(settings: Settings) -> Iterator[str]:
+    known = {"method": METHODS, "scope": SCOPES, "unit": UNITS}
+    for name, choices in known.items():
+        given = getattr(settings, name)
+        if given not in choices:
+            yield f"{name}: expected one of {', '.join(choices)}, found {given!r}.{did_you_mean(str(given), choices)}"
+    for part in sorted(set(settings.parts) - set(PARTS)):
+        yield f"part: expected some of {', '.join(PARTS)}, found {part!r}.{did_you_mean(part, PARTS)}"
 
 
 def _amount_problems(settings: Settings) -> Iterator[str]:
@@ -99,7 +110,7 @@ def _amount_problems(settings: Settings) -> Iterator[str]:
 
 def _threshold_problems(method: Method, threshold: float | None) -> Iterator[str]:
     highest = 64 if method == "dhash" else 1
-    if threshold is not None and not 0 <= threshold <= highest:
+    if threshold is not None and not 0 <= threshold <= highest:  # nor is NaN
         yield f"threshold: expected 0 to {highest} for {method}, found {threshold:g}."
-    if method == "dhash" and threshold is not None and threshold != int(threshold):
+    elif method == "dhash" and threshold is not None and threshold != int(threshold):
         yield f"threshold: expected whole bits for dhash, found {threshold:g}."

@@ -26,7 +26,7 @@ class EncoderWeights:
     """Save the pre-trained part of a network when a stage of pre-training ends; sits in `train#handlers`.
 
     The tensors keep their names of the bundle's `network_def`, so any training of it can start from them. The JSON
-    lists every stage that the weights went through; a stage that starts from another one's file continues its list.
+    lists every stage that the weights went through.
 
     Args:
         path: Weights file, usually models/encoder.pt; encoder.json is written beside it.
@@ -35,6 +35,7 @@ class EncoderWeights:
         description: What made the weights, as plain values: method, options, input axes and spacing.
         manifest: Manifest of the pre-training, whose hash is recorded.
         decoder_blocks: Decoder blocks that were trained too and are saved.
+        continues: This stage started from the file that it replaces, so what made that one is listed before it.
 
     Raises:
         CheckpointError: If the network does not say which part is its encoder.
@@ -49,6 +50,7 @@ class EncoderWeights:
         description: Mapping[str, Any],
         manifest: str,
         decoder_blocks: int = 0,
+        continues: bool = False,
     ) -> None:
         inner = undistributed(network)
         if not isinstance(inner, PretrainedNetwork):
@@ -63,6 +65,7 @@ class EncoderWeights:
         self.description = dict(description)
         self.manifest = Path(manifest)
         self.decoder_blocks = decoder_blocks
+        self.continues = continues
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
@@ -73,7 +76,8 @@ class EncoderWeights:
             name: tensor.detach().cpu().contiguous()
             for name, tensor in pretrained_tensors(self.network, self.decoder_blocks).items()
         }
-        earlier = [each for each in _stages(self.path) if each.get("stage") != self.stage]
+        before = _stages(self.path) if self.continues else []
+        earlier = [each for each in before if each.get("stage") != self.stage]
         made = {
             "stage": self.stage,
             **self.description,

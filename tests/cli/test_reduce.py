@@ -9,7 +9,7 @@ from small_scans import ct, scan, write
 
 from medssl.cli.main import run
 from medssl.data.manifest import load_manifest, save_manifest
-from medssl.reduction.audit import kept_slices
+from medssl.reduction.audit import kept_slices, read_audit
 
 
 @pytest.fixture
@@ -41,7 +41,9 @@ def test_reducing_twice_writes_the_same_manifest_but_for_the_name_of_the_audit(f
 def test_a_control_of_the_same_budget(file):
     _, hashed = reduce(file)
     _, control = reduce(file, "--method", "every_n", "--budget-like", file.parent / "r.json", out="e.json")
-    counts = [{case: len(kept) for case, kept in kept_slices(m, file.parent).items()} for m in (hashed, control)]
+    counts = [
+        {case: len(kept) for case, kept in kept_slices(read_audit(m, file.parent)).items()} for m in (hashed, control)
+    ]
     assert counts[0] == counts[1]
 
 
@@ -49,7 +51,7 @@ def test_undo(file):
     reduce(file, "--scope", "dataset")
     (file.parent / "undo.jsonl").write_text('{"case": "copy", "slice": 3, "reason": "lesion"}\n')
     _, undone = reduce(file.parent / "r.json", "--undo", file.parent / "undo.jsonl", out="u.json")
-    assert kept_slices(undone, file.parent)["copy"] == [3]
+    assert kept_slices(read_audit(undone, file.parent))["copy"] == [3]
 
 
 def test_a_folder_of_images_is_one_scope(tmp_path, capsys):
@@ -79,7 +81,7 @@ def test_nothing_readable_exits_with_two_and_writes_nothing(file):
 def test_leaks_are_listed_and_taken_out(file, capsys):
     listed = file.parent / "leaks.json"
     assert run(["reduce", str(file), "--leaks", "--json", str(listed), "--workers", "0"]) == 3
-    assert "leak-same-scan" in capsys.readouterr().out
+    assert "leak-same-file" in capsys.readouterr().out
     assert [pair["trained"] for pair in json.loads(listed.read_text())["pairs"] if pair["same_scan"]] == ["b"]
     assert [case.id for case in reduce(file, "--leaks", out="clean.json")[1].unlabeled] == ["a", "copy"]
 
@@ -97,6 +99,9 @@ def test_leaks_are_listed_and_taken_out(file, capsys):
         ["--restore"],
         ["--undo", "none.jsonl"],
         ["--budget-like", "none.json"],
+        ["--window=-5,inf"],
+        ["--unit", "volumes"],
+        ["--threshold", "nan"],
     ],
 )
 def test_what_cannot_be_done_exits_with_one_and_writes_nothing(file, arguments):
@@ -106,3 +111,34 @@ def test_what_cannot_be_done_exits_with_one_and_writes_nothing(file, arguments):
 def test_an_existing_manifest_is_kept(file):
     assert reduce(file, out="m.json")[0] == 1
     assert run(["reduce", str(file)]) == 1
+
+
+def test_a_budget_of_other_data_is_refused(file):
+    """A reduction of whole volumes, and one of another manifest, say nothing about slices of this one."""
+    assert reduce(file, "--unit", "volume", out="volumes.json")[0] == 0
+    like = ["--method", "every_n", "--budget-like"]
+    assert reduce(file, *like, str(file.parent / "volumes.json"), out="c.json") == (1, None)
+    other = load_manifest(file)
+    save_manifest(file.parent / "fewer.json", other.model_copy(update={"unlabeled": other.unlabeled[:2]}))
+    assert reduce(file.parent / "fewer.json", out="fewer_reduced.json")[0] == 0
+    assert reduce(file, *like, str(file.parent / "fewer_reduced.json"), out="c.json") == (1, None)
+
+
+def test_a_part_named_twice_counts_once(file):
+    twice = reduce(file, "--part", "unlabeled", "--part", "unlabeled")[1]
+    assert read_audit(twice, file.parent).counts()["items"] == 36
+
+
+def test_leaks_of_a_reduced_manifest_are_listed_but_not_taken_out(file):
+    reduce(file, out="r.json")
+    assert run(["reduce", str(file.parent / "r.json"), "--leaks", "--workers", "0"]) == 3
+    words = ["--leaks", "--out", str(file.parent / "clean.json"), "--workers", "0"]
+    assert run(["reduce", str(file.parent / "r.json"), *words]) == 1
+    assert not (file.parent / "clean.json").exists()
+
+
+def test_leaks_with_nothing_to_compare_are_an_error_of_use(file, capsys):
+    content = load_manifest(file)
+    save_manifest(file.parent / "one.json", content.model_copy(update={"test": (), "validation": ()}))
+    assert run(["reduce", str(file.parent / "one.json"), "--leaks"]) == 1
+    assert "nothing to compare" in capsys.readouterr().err

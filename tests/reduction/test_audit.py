@@ -7,6 +7,7 @@ from small_scans import ct, scan, write
 
 from medssl.core.errors import ManifestError
 from medssl.data.manifest import load_manifest, save_manifest
+from medssl.reduction import audit
 from medssl.reduction.audit import kept_slices, read_audit, read_undo, restore, save_reduced, undo
 from medssl.reduction.reduce import reduce_manifest
 from medssl.reduction.settings import Settings
@@ -43,9 +44,10 @@ def test_the_header_counts_what_the_lines_say(reduced):
 def test_kept_slices_are_those_of_the_lines(reduced):
     _, manifest, folder = reduced
     rows = read_audit(manifest, folder).rows
-    assert kept_slices(manifest, folder) == {
-        case: [row.slice for row in rows if row.case == case and row.kept] for case in ("a", "b")
+    assert kept_slices(read_audit(manifest, folder)) == {
+        case: [row.slice for row in rows if row.case == case and row.kept] for case in ("a", "copy", "b")
     }
+    assert kept_slices(read_audit(manifest, folder))["copy"] == []
 
 
 def test_restoring_gives_back_the_very_manifest(reduced):
@@ -89,7 +91,7 @@ def test_a_slice_brought_back_stays_and_removes_nothing(reduced):
     again = reduce_manifest(original, folder, Settings(scope="dataset"), previous=undone, workers=0).audit
     assert again.rows == undone.rows
     save_reduced(folder / "u.json", original, undone)
-    assert kept_slices(load_manifest(folder / "u.json"), folder)["copy"] == [5]
+    assert kept_slices(read_audit(load_manifest(folder / "u.json"), folder))["copy"] == [5]
 
 
 def test_bringing_everything_back_keeps_every_slice(reduced):
@@ -98,7 +100,7 @@ def test_bringing_everything_back_keeps_every_slice(reduced):
     everything = [{"case": case, "reason": "all"} for case in ("a", "b", "copy")]
     back = save_reduced(folder / "u.json", original, undo(audit, everything))
     assert back.unlabeled == original.unlabeled
-    assert kept_slices(back, folder) == {case: list(range(12)) for case in ("a", "b", "copy")}
+    assert kept_slices(read_audit(back, folder)) == {case: list(range(12)) for case in ("a", "b", "copy")}
 
 
 @pytest.mark.parametrize(
@@ -118,3 +120,47 @@ def test_undo_lists_are_json_lines(tmp_path):
         read_undo(tmp_path / "undo.jsonl")
     with pytest.raises(ManifestError, match="unreadable"):
         read_undo(tmp_path / "none.jsonl")
+
+
+def test_an_audit_whose_writing_was_killed_is_still_the_one_of_its_manifest(reduced, monkeypatch):
+    """Killed before the manifest is written, the old state holds; killed after it, the new one does."""
+    original, _, folder = reduced
+    decided = reduce_manifest(original, folder, Settings(scope="dataset", threshold=12), workers=0)
+
+    def killed_before(path, manifest):
+        raise KeyboardInterrupt
+
+    def killed_after(path, manifest):
+        save_manifest(path, manifest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audit, "save_manifest", killed_before)
+    with pytest.raises(KeyboardInterrupt):
+        save_reduced(folder / "r.json", original, decided.audit)
+    before = load_manifest(folder / "r.json")
+    assert restore(before, read_audit(before, folder)) == original
+    assert read_audit(before, folder).settings["threshold_used"] == 6
+    monkeypatch.setattr(audit, "save_manifest", killed_after)
+    with pytest.raises(KeyboardInterrupt):
+        save_reduced(folder / "r.json", original, decided.audit)
+    after = load_manifest(folder / "r.json")
+    assert restore(after, read_audit(after, folder)) == original
+    assert read_audit(after, folder).settings["threshold_used"] == 12
+
+
+def test_line_separators_inside_of_texts_break_no_line(reduced, tmp_path):
+    original, manifest, folder = reduced
+    (tmp_path / "undo.jsonl").write_text(
+        '{"case": "copy", "slice": 5, "reason": "a\u2028lesion\u0085"}\n', encoding="utf-8"
+    )
+    undone = undo(read_audit(manifest, folder), read_undo(tmp_path / "undo.jsonl"))
+    save_reduced(folder / "u.json", original, undone)
+    back = load_manifest(folder / "u.json")
+    assert kept_slices(read_audit(back, folder))["copy"] == [5]
+    assert restore(back, read_audit(back, folder)) == original
+
+
+def test_an_undo_entry_of_another_kind_is_refused(reduced):
+    _, manifest, folder = reduced
+    with pytest.raises(ManifestError, match="undo list"):
+        undo(read_audit(manifest, folder), [{"case": ["a"], "slice": 0, "reason": "x"}])

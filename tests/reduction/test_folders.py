@@ -21,3 +21,17 @@ def test_images_are_sorted_as_people_count(tmp_path):
 def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="medssl import"):
         manifest_of_images(tmp_path, modality="CT")
+
+
+def test_what_systems_leave_beside_images_is_none(tmp_path):
+    for name in ("a.png", "._a.png", ".hidden.png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    assert [case.id for case in manifest_of_images(tmp_path, modality="CT").unlabeled] == ["a.png"]
+
+
+def test_names_that_would_be_one_id_are_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("a/x.png", "a--x.png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    with pytest.raises(ConfigError, match="differ"):
+        manifest_of_images(tmp_path, modality="CT")

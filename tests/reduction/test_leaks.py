@@ -37,7 +37,7 @@ def test_a_planted_copy_is_found(clean, tmp_path, held_out, trained):
     found = next(leak for leak in leaks if leak.trained == "copy")
     assert found.held_out == ("validation-case" if held_out == 3 else "test-case")
     assert found.equal == found.near == found.slices == 12
-    assert [finding.code for finding in findings] == ["leak-same-scan"]
+    assert [finding.code for finding in findings] == ["leak-same-file"]
 
 
 def test_a_second_kernel_is_found_and_taken_out(clean, tmp_path):

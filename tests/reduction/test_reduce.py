@@ -209,3 +209,48 @@ def test_labelled_cases_are_refused_unless_allowed(tmp_path):
 def test_a_part_without_cases_is_refused(content, root):
     with pytest.raises(ConfigError, match="--part"):
         reduce_manifest(content, root, Settings(parts=("test",)), workers=0)
+
+
+def images(folder, count=6):
+    rng = np.random.default_rng(3)
+    for number in range(count):
+        Image.fromarray(rng.integers(0, 255, (32, 32), dtype=np.uint8)).save(folder / f"{number}.png")
+    return manifest_of_images(folder, modality="X-ray")
+
+
+def test_every_n_counts_images_and_not_their_slices(tmp_path):
+    settings = Settings(method="every_n", every=2, scope="dataset")
+    assert [case for case, _ in kept(reduce_manifest(images(tmp_path), tmp_path, settings, workers=0).audit)] == [
+        "0.png",
+        "2.png",
+        "4.png",
+    ]
+
+
+def test_a_file_that_changed_since_is_looked_at_anew_and_named(tmp_path):
+    content = ct(unlabeled=[write(tmp_path, "a", scan(1)), write(tmp_path, "b", scan(2))])
+    before = reduce_manifest(content, tmp_path, Settings(), workers=0).audit
+    write(tmp_path, "a", scan(7))
+    again = reduce_manifest(content, tmp_path, Settings(), previous=before, workers=0)
+    fresh = reduce_manifest(content, tmp_path, Settings(), workers=0).audit
+    assert [(finding.code, finding.case) for finding in again.findings] == [("changed", "a")]
+    assert kept(again.audit) == kept(fresh)
+
+
+def test_a_file_that_was_mended_has_all_its_slices(tmp_path):
+    content = ct(unlabeled=[write(tmp_path, "a", scan(1)), write(tmp_path, "b", scan(2))])
+    whole = (tmp_path / "b.nii.gz").read_bytes()
+    (tmp_path / "b.nii.gz").write_bytes(whole[:100])
+    before = reduce_manifest(content, tmp_path, Settings(), workers=0).audit
+    (tmp_path / "b.nii.gz").write_bytes(whole)
+    again = reduce_manifest(content, tmp_path, Settings(), previous=before, workers=0)
+    assert kept(again.audit) == kept(reduce_manifest(content, tmp_path, Settings(), workers=0).audit)
+    assert again.findings == []
+
+
+def test_a_case_protected_later_comes_back(content, root):
+    before = reduce_manifest(content, root, Settings(scope="dataset"), workers=0).audit
+    settings = Settings(scope="dataset", protect=("copy",))
+    after = reduce_manifest(content, root, settings, previous=before, workers=0).audit
+    assert kept_of(before, "copy") == []
+    assert len(kept_of(after, "copy")) == 12

@@ -44,3 +44,19 @@ def test_all_problems_are_named_at_once():
 def test_settings_are_plain_json():
     settings = Settings(window=(-1000, 400), protect=("a",)).to_json()
     assert json.loads(json.dumps(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"unit": "volumes"}, "unit: expected one of slice, volume, found 'volumes'. Did you mean \"volume\"?"),
+        ({"method": "dhsah"}, "method: expected one of"),
+        ({"scope": "all"}, "scope: expected one of"),
+        ({"threshold": float("nan")}, "threshold: expected 0 to 64"),
+        ({"threshold": float("inf")}, "threshold: expected 0 to 64"),
+    ],
+)
+def test_words_and_numbers_that_are_none_are_named(wish, said):
+    with pytest.raises(ConfigError) as raised:
+        Settings(**wish)
+    assert said in str(raised.value)

@@ -41,10 +41,16 @@ def test_trained_decoder_blocks_are_saved_under_the_networks_names(tmp_path: Pat
 
 def test_a_later_stage_continues_the_list_and_replaces_its_own_entry(tmp_path: Path) -> None:
     for stage in ("first", "second", "second"):
-        path = _save(tmp_path, _network(), stage)
+        path = _save(tmp_path, _network(), stage, continues=stage == "second")
     content = read_encoder_json(path)
     assert [each["stage"] for each in content["stages"]] == ["first", "second"]
     assert content["tensors"] == len(torch.load(path, weights_only=True))
+
+
+def test_a_stage_that_started_anew_names_no_other(tmp_path: Path) -> None:
+    for stage in ("swav", "moco"):
+        path = _save(tmp_path, _network(), stage)
+    assert [each["stage"] for each in read_encoder_json(path)["stages"]] == ["moco"]
 
 
 def test_weights_and_json_of_different_trainings_are_refused(tmp_path: Path) -> None:

@@ -70,19 +70,15 @@ class MocoStep:
         negatives = self.queue.rows().to(queries.device)
         loss = info_nce(queries, keys, negatives, temperature=self.temperature)
         self.queue.add([gather_rows(keys.detach())])
-        pair = [queries.detach(), keys]
+        pair, collapse = [queries.detach(), keys], math.log(1 + len(negatives))
         output = {
             CommonKeys.LOSS: loss.detach(),
-            "embedded": Embedded(torch.cat(pair), torch.arange(len(first)).repeat(2).to(first.device), self._collapse),
+            "embedded": Embedded(torch.cat(pair), torch.arange(len(first)).repeat(2).to(first.device), collapse),
             "log": {"found": _found(queries.detach(), keys, negatives)},
         }
         engine.state.output = output
         self.optimization.update(engine, loss, case_ids=batch.get("case_id", ()))
         return output
-
-    @property
-    def _collapse(self) -> float:
-        return math.log(1 + len(self.queue))
 
 
 def _found(queries: Tensor, keys: Tensor, negatives: Tensor) -> Tensor:

@@ -19,10 +19,10 @@ from medssl.core.errors import ConfigError, ImageError, MedsslError, ResourceErr
 from medssl.core.seeding import derive_seed
 from medssl.data.datasets import SampleKey
 from medssl.data.images import is_image_file
-from medssl.data.manifest import Case, Manifest, Part, load_manifest, resolve_image
+from medssl.data.manifest import Case, Part, load_manifest, resolve_image
 from medssl.data.volumes import read_header
 from medssl.data.workers import default_workers, map_isolated
-from medssl.reduction.audit import read_audit
+from medssl.reduction.audit import kept_slices, read_audit
 from medssl.reduction.hashing import Grey, thumbnails
 from medssl.reduction.items import ItemTask, Window, read_grey
 
@@ -61,7 +61,7 @@ def pretraining_slices(
     path = Path(manifest)
     content = load_manifest(path)
     root = path.parent if data_root is None else Path(data_root)
-    kept = _kept_slices(content, path.parent)
+    kept = {} if content.reduction is None else kept_slices(read_audit(content, path.parent))
     found = []
     for part in parts:
         for case in content.part(part):
@@ -73,21 +73,6 @@ def pretraining_slices(
         message = f"{manifest}: expected cases in {', '.join(parts)}, found no slice. Choose other parts."
         raise ConfigError(message)
     return found
-
-
-def _kept_slices(manifest: Manifest, folder: Path) -> dict[str, list[int]]:
-    """Return the kept slices of each case that a reduction of slices looked at."""
-    if manifest.reduction is None:
-        return {}
-    audit = read_audit(manifest, folder)
-    if audit.settings.get("unit") == "volume":
-        return {}  # what is left of the cases is kept whole
-    kept: dict[str, list[int]] = {}
-    for row in audit.rows:
-        numbers = kept.setdefault(row.case, [])
-        if row.kept:
-            numbers.append(row.slice)
-    return kept
 
 
 def _slice_count(path: Path) -> int:
