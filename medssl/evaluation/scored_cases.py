@@ -38,9 +38,11 @@ def labelled_cases(manifest: Manifest, part: Part, *, counts_as: Callable[[Case]
         offered = ", ".join(f"{each} ({count})" for each, count in counts.items() if count) or "none"
         message = (
             f"manifest {manifest.name!r}: expected labelled cases in part {part}, found none. "
-            f"Parts with labelled cases: {offered}. Choose one with --part."
+            f"Parts with labelled cases: {offered}."
         )
-        raise ConfigError(message)
+        classified = any(case.class_ is not None for case in manifest.part(part))
+        fix = "Its cases have a class: --task classification scores them." if classified else "Choose one with --part."
+        raise ConfigError(message, fix=fix)
     return cases
 
 
