@@ -110,17 +110,8 @@ def find_leaks(
     Raises:
         ConfigError: If there is nothing to compare, or the threshold is not a whole number of bits from 0 to 63.
     """
-    if not 0 <= threshold < HASH_BITS or threshold != int(threshold):
-        message = f"threshold: expected whole bits from 0 to {HASH_BITS - 1}, found {threshold:g}."
-        raise ConfigError(message, fix="The published one is 6.")
     cases = list(manifest.cases())
-    sides = [sum(part in parts for part, _ in cases) for parts in (_TRAINED, _HELD_OUT)]
-    if not min(sides):
-        message = (
-            f"manifest {manifest.name!r}: expected cases to train on and cases in validation or test, found "
-            f"{sides[0]} and {sides[1]}: there is nothing to compare."
-        )
-        raise ConfigError(message, fix="Set cases aside with medssl split, or name the manifest that has both.")
+    _refuse(manifest, [part for part, _ in cases], threshold)
     step = _outline_step(root, [case for _, case in cases])
     tasks = [
         ItemTask(root=root, case=case, modality=manifest.modality, window=window, outline_step=step)
@@ -143,6 +134,19 @@ def find_leaks(
     ]
     findings += [finding for scan in read for finding in scan.findings()]
     return leaks, [*findings, *_findings(leaks, threshold, population), *_patients(cases)]
+
+
+def _refuse(manifest: Manifest, parts: Sequence[Part], threshold: float) -> None:
+    if not 0 <= threshold < HASH_BITS or threshold != int(threshold):
+        message = f"threshold: expected whole bits from 0 to {HASH_BITS - 1}, found {threshold:g}."
+        raise ConfigError(message, fix="The published one is 6.")
+    trained, held_out = (sum(part in side for part in parts) for side in (_TRAINED, _HELD_OUT))
+    if not trained or not held_out:
+        message = (
+            f"manifest {manifest.name!r}: expected cases to train on and cases in validation or test, found {trained} "
+            f"and {held_out}: there is nothing to compare."
+        )
+        raise ConfigError(message, fix="Set cases aside with medssl split, or name the manifest that has both.")
 
 
 def _outline_step(root: Path, cases: Sequence[Case]) -> float:
@@ -195,44 +199,58 @@ def _give_usual_distances(scans: Sequence[_Scan]) -> int:
     return len(volumes)
 
 
+class _Pool:
+    """The slices of many scans, to be asked for those near another scan's."""
+
+    def __init__(self, scans: Sequence[_Scan]) -> None:
+        counts = [len(scan.hashes) for scan in scans]
+        self.size = len(scans)
+        self.index = HashIndex(np.concatenate([scan.hashes for scan in scans]))
+        self.fine = np.concatenate([scan.fine for scan in scans])
+        self.owners = np.repeat(np.arange(len(scans)), counts)
+        self.of_volumes = np.repeat([scan.outline is not None for scan in scans], counts)
+
+    def near(self, scan: _Scan, threshold: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """Return how near each slice of `scan` is to each of the scans, confirmed, and whether its 64 bits look alike.
+
+        Both are (scans, slices).
+        """
+        best = np.full((self.size, len(scan.hashes)), _NOT_NEAR, dtype=np.uint8)
+        alike = np.zeros(best.shape, dtype=bool)
+        for pairs in self.index.within(scan.hashes, threshold):
+            both_volumes = self.of_volumes[pairs.entries] & (scan.outline is not None)
+            hashes = scan.fine[pairs.queries], self.fine[pairs.entries]
+            places = self.owners[pairs.entries], pairs.queries
+            np.minimum.at(best, places, _confirmed(pairs.distances, *hashes, both_volumes=both_volumes))
+            alike[places] = True
+        return best, alike
+
+
 def _between(trained: Sequence[_Scan], held_out: Sequence[_Scan], threshold: int, population: int) -> Iterator[Leak]:
     if not trained or not held_out:
         return
-    alike = _likeness(trained, held_out, population)
-    index = HashIndex(np.concatenate([scan.hashes for scan in trained]))
-    owners = np.repeat(np.arange(len(trained)), [len(scan.hashes) for scan in trained])
-    fine = np.concatenate([scan.fine for scan in trained])
-    volumes = np.repeat([scan.outline is not None for scan in trained], [len(scan.hashes) for scan in trained])
+    outlines, pool = _likeness(trained, held_out, population), _Pool(trained)
     for row, scan in enumerate(held_out):
-        best = np.full((len(trained), len(scan.hashes)), _NOT_NEAR, dtype=np.uint8)
-        alike_slices = np.zeros(best.shape, dtype=bool)
-        for pairs in index.within(scan.hashes, threshold):
-            both_volumes = volumes[pairs.entries] & (scan.outline is not None)
-            distances = _confirmed(
-                pairs.distances, scan.fine[pairs.queries], fine[pairs.entries], both_volumes=both_volumes
-            )
-            np.minimum.at(best, (owners[pairs.entries], pairs.queries), distances)
-            alike_slices[owners[pairs.entries], pairs.queries] = True
+        best, alike = pool.near(scan, threshold)
         for column, other in enumerate(trained):
-            distances = best[column]
-            likeness_found, out = alike.get((row, column), (None, False))
-            same_file = scan.sha256 == other.sha256
-            if out or same_file or alike_slices[column].any():
-                yield Leak(
-                    held_out=scan.case.id,
-                    held_out_part=scan.part,
-                    trained=other.case.id,
-                    trained_part=other.part,
-                    same_patient=scan.case.patient is not None and scan.case.patient == other.case.patient,
-                    slices=len(scan.hashes),
-                    equal=int((distances == 0).sum()),
-                    close=int((distances <= min(2, threshold)).sum()),
-                    near=int((distances <= threshold).sum()),
-                    alike=int(alike_slices[column].sum()),
-                    likeness=likeness_found,
-                    stands_out=out,
-                    same_file=same_file,
-                )
+            found, out = outlines.get((row, column), (None, False))
+            leak = Leak(
+                held_out=scan.case.id,
+                held_out_part=scan.part,
+                trained=other.case.id,
+                trained_part=other.part,
+                same_patient=scan.case.patient is not None and scan.case.patient == other.case.patient,
+                slices=len(scan.hashes),
+                equal=int((best[column] == 0).sum()),
+                close=int((best[column] <= min(2, threshold)).sum()),
+                near=int((best[column] <= threshold).sum()),
+                alike=int(alike[column].sum()),
+                likeness=found,
+                stands_out=out,
+                same_file=scan.sha256 == other.sha256,
+            )
+            if leak.alike or is_leak(leak):
+                yield leak
 
 
 def _confirmed(
@@ -267,27 +285,19 @@ def _likeness(
 
 def _findings(leaks: Sequence[Leak], threshold: int, population: int) -> Iterator[Finding]:
     fix = "Look at both; --out writes the manifest without the trained one. Or put both into one part."
+    usual = "far more alike than scans of different patients are here" if population >= FEW_SCANS else "very alike"
     for leak in filter(is_leak, leaks):
-        code = "leak-same-scan" if leak.is_same_scan else "leak-equal-slice"
+        pair = f"this {leak.held_out_part} case and {leak.trained_part} case {leak.trained}"
+        near = f"{pair}: {leak.near} of {leak.slices} slices lie within {threshold} bits, {leak.equal} are equal."
         if leak.same_file:
-            code, text = (
-                "leak-same-file",
-                f"this {leak.held_out_part} case and {leak.trained_part} case {leak.trained} are one file.",
-            )
-        elif leak.stands_out and not leak.is_same_scan:
+            code, text = "leak-same-file", f"{pair} are one file."
+        elif leak.is_same_scan:
+            code, text = "leak-same-scan", near
+        elif leak.stands_out:
             code = "leak-same-patient"
-            measured = (
-                "far more alike than scans of different patients are here" if population >= FEW_SCANS else "very alike"
-            )
-            text = (
-                f"this {leak.held_out_part} case and {leak.trained_part} case {leak.trained} are {measured} (likeness "
-                f"{leak.likeness:.2f}): one scan, or one patient."
-            )
+            text = f"{pair} are {usual} (likeness {leak.likeness:.2f}): one scan, or one patient."
         else:
-            text = (
-                f"{leak.near} of {leak.slices} slices of this {leak.held_out_part} case lie within {threshold} bits of "
-                f"{leak.trained_part} case {leak.trained}, {leak.equal} are equal."
-            )
+            code, text = "leak-equal-slice", near
         yield Finding(code=code, severity="error", text=text, fix=fix, case=leak.held_out)
 
 
