@@ -17,6 +17,7 @@ from medssl.data.volume_checks import size_of_regular_file
 from medssl.data.volumes import read_header, read_volume
 
 CaseDict = dict[str, Any]
+_LEARNT_FROM = ("unlabeled", "training")
 
 
 class SampleKey(NamedTuple):
@@ -82,10 +83,27 @@ def unlabeled_cases(*, manifest: str, data_root: str | None = None) -> list[Case
     return [_as_dict(root, case.model_copy(update={"label": None})) for case in content.unlabeled]
 
 
+def refuse_held_out(parts: Sequence[str]) -> None:
+    """Refuse parts that are not learnt from.
+
+    Raises:
+        ConfigError: If one of `parts` is neither unlabeled nor training.
+    """
+    wrong = [part for part in parts if part not in _LEARNT_FROM]
+    if wrong:
+        message = f"parts: expected {' or '.join(_LEARNT_FROM)}, got {wrong[0]!r}. Held-out cases are not learnt from."
+        raise ConfigError(message)
+
+
 def image_cases(
     *, manifest: str, data_root: str | None = None, parts: Sequence[str] = ("unlabeled", "training")
 ) -> list[CaseDict]:
-    """List the cases of some parts as images alone; no label path is ever read, also where the manifest gives one."""
+    """List the cases of some parts as images alone; no label path is ever read, also where the manifest gives one.
+
+    Raises:
+        ConfigError: If a part is named that is not learnt from.
+    """
+    refuse_held_out(parts)
     content, root = _open(manifest, data_root)
     return [
         _as_dict(root, case.model_copy(update={"label": None})) for part, case in content.cases() if part in set(parts)

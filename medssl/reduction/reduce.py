@@ -110,6 +110,7 @@ class _Run:
         self.items: list[CaseItems | None] = []
         self.rows: dict[_Item, Row] = {}
         self.threshold = settings.threshold
+        self.distance: float | None = None  # calibrated; as 1 - similarity it would be rounded twice
 
     def read(self, workers: int | None) -> None:
         """Read and describe every case; what cannot be read is a finding."""
@@ -202,7 +203,8 @@ class _Run:
         for group in groups:
             hashes = [dhash(self._content(item.case).descriptors[item.slice][None]) for item in group]
             target += int(greedy(HammingMeasure(np.concatenate(hashes)), threshold=HASH_6).kept.sum())
-        self.threshold = 1.0 - calibrated(measures, target=target)
+        self.distance = calibrated(measures, target=target)
+        self.threshold = 1.0 - self.distance
         _logger.info("threshold %.4f keeps closest to the %d items of HASH-6", self.threshold, target)
 
     def _decide(self, group: list[_Item], measure: Measure, budget: int | None) -> Selection:
@@ -219,7 +221,9 @@ class _Run:
         if budget is not None:
             return most_different(measure, budget=budget, protected=protected)
         threshold = HASH_6 if self.threshold is None else self.threshold
-        return greedy(measure, threshold=threshold if measure.inclusive else 1.0 - threshold, protected=protected)
+        if not measure.inclusive:
+            threshold = 1.0 - threshold if self.distance is None else self.distance
+        return greedy(measure, threshold=threshold, protected=protected)
 
     def _count(self, item: _Item) -> int:
         """Return the place of a slice in its volume, or of an image or whole volume among the cases."""

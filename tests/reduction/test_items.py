@@ -131,3 +131,35 @@ def test_real_ct_keeps_the_published_counts(shared_data):
     for name, expected in (("chest_abdomen_256", (142, 53, 20, 11)), ("example_ct", (94, 53, 22, 12))):
         hashes = HammingMeasure(read_items(task(folder, f"{name}.nii.gz")).descriptors)
         assert tuple(greedy(hashes, threshold=t).kept.sum() for t in (0, 2, 6, 10)) == expected
+
+
+@pytest.mark.parametrize("axes", ["RAS", "SAR", "ASL"])
+def test_the_outline_is_that_of_the_body_however_it_is_stored(tmp_path, axes):
+    image = nib.Nifti1Image(body(8), np.diag([2.0, 1.0, 3.0, 1.0]))
+    target = nib.orientations.axcodes2ornt(axes)
+    turned = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), target))
+    for name, content in (("ras", image), ("turned", turned)):
+        nib.save(content, tmp_path / f"{name}.nii.gz")
+    found = [read_items(task(tmp_path, f"{name}.nii.gz", outline_step=2.0)) for name in ("ras", "turned")]
+    assert np.array_equal(found[0].outline, found[1].outline)
+    assert np.array_equal(found[0].fine, found[1].fine)
+    filled = np.argwhere(found[0].outline != 0).max(axis=0) + 1
+    assert filled.tolist() == [12, 8, 20]  # Z, Y, X: 8 x 3 mm, 16 x 1 mm and 20 x 2 mm in steps of 2 mm
+
+
+@pytest.mark.parametrize(
+    ("kind", "window"), [(np.uint16, (-1000, 400)), (np.int16, (-0.5, 99.5)), (np.int8, (-1000, 400))]
+)
+def test_windows_that_the_stored_type_cannot_hold_are_those_of_float64(kind, window):
+    values = np.random.default_rng(0).integers(0, 120, (2, 9, 7)).astype(kind)
+    low, high = window
+    expected = np.rint((np.clip(values.astype(np.float64), low, high) - low) * (255 / (high - low)))
+    assert np.abs(to_grey(values, window=window).astype(float) - expected).max() <= 1
+    exact = to_grey(values.astype(np.float32), window=window)
+    assert np.array_equal(to_grey(values, window=window), exact)
+
+
+def test_no_outline_is_made_unless_asked_for(tmp_path):
+    save(tmp_path / "a.nii.gz", body())
+    found = read_items(task(tmp_path, "a.nii.gz"))
+    assert (found.fine, found.outline) == (None, None)

@@ -12,7 +12,6 @@ import numpy as np
 
 from medssl.core.errors import ConfigError, GeometryError
 from medssl.data.datasets import CaseDict, image_cases
-from medssl.data.manifest import PARTS
 from medssl.data.volumes import Header, read_header
 
 
@@ -40,10 +39,6 @@ def pretraining_cases(
         ConfigError: If there are no volumes, or one where several are needed.
         GeometryError: If volumes are shorter than the partitions, or orientations are mixed and refused.
     """
-    unknown = sorted(set(parts) - set(PARTS))
-    if unknown:
-        message = f"parts: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}. Correct the configuration."
-        raise ConfigError(message)
     cases = image_cases(manifest=manifest, data_root=data_root, parts=parts)
     if not cases or (len(cases) == 1 and across_volumes):
         found = f"only case {cases[0]['case_id']}" if cases else "none"

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from medssl.core.errors import ConfigError, ImageError, MedsslError, ResourceError
 from medssl.core.seeding import derive_seed
-from medssl.data.datasets import SampleKey
+from medssl.data.datasets import SampleKey, refuse_held_out
 from medssl.data.images import is_image_file
 from medssl.data.manifest import Case, Part, load_manifest, resolve_image
 from medssl.data.volumes import read_header
@@ -30,7 +30,6 @@ Slice = dict[str, Any]
 Orientation = Literal["LP", "RA"]
 
 _MEMORY_SHARE = 0.8
-_LEARNT_FROM: tuple[Part, ...] = ("unlabeled", "training")
 
 
 def pretraining_slices(
@@ -54,10 +53,7 @@ def pretraining_slices(
         ConfigError: If another part is named, or nothing is left.
         ManifestError: If the audit is missing or changed.
     """
-    wrong = [part for part in parts if part not in _LEARNT_FROM]
-    if wrong:
-        message = f"parts: expected {' or '.join(_LEARNT_FROM)}, got {wrong[0]!r}. Held-out cases are not learnt from."
-        raise ConfigError(message)
+    refuse_held_out(parts)
     path = Path(manifest)
     content = load_manifest(path)
     root = path.parent if data_root is None else Path(data_root)

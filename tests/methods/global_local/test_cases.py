@@ -67,6 +67,7 @@ def test_mixed_orientations_are_reoriented_or_refused_by_key(tmp_path: Path) -> 
         pretraining_cases(manifest=manifest, orientation="refuse")
 
 
-def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unlabelled"):
-        pretraining_cases(manifest=_write(tmp_path, [(5, 5, 6)] * 2), parts=["unlabelled"])
+@pytest.mark.parametrize("part", ["unlabelled", "test", "validation"])
+def test_a_part_that_is_not_learnt_from_is_refused(tmp_path: Path, part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        pretraining_cases(manifest=_write(tmp_path, [(5, 5, 6)] * 2), parts=["unlabeled", part])
