@@ -19,7 +19,7 @@ from medssl.reduction.hashing import Grey
 Outline = npt.NDArray[np.float16]
 
 # Fraction of the usual distance below which two scans are of one patient. Repeated scans of one brain lie at 0.11 to
-# 0.31, two phases of one heart at 0.20 and below; the nearest of different people at 0.44 (docs/results/leaks.md)
+# 0.31, two phases of one heart at 0.20 and below; the nearest of different people at 0.51 (docs/results/leaks.md)
 UNUSUAL = 0.4
 # With fewer scans than this there is no usual distance; then likeness itself decides
 FEW_SCANS = 9

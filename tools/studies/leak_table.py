@@ -134,7 +134,7 @@ hashes alone find {acdc["of_one_patient_by_64_bit_hashes"]}.
 from all others, and fit what is known of the set, that a few people are in it twice; who, nobody has told us. By the
 split, 1005 is a test case and 1025 a development case.
 
-**hippocampus**: {hippocampus["accused"]} pairs are accused, the next one with a thin margin. But of the {NEAREST}
+**hippocampus**: {hippocampus["accused"]} pairs are accused. But of the {NEAREST}
 nearest pairs, {hippocampus["next_numbers_among_nearest"]} have neighbouring numbers, of which chance would give
 {NEAREST * hippocampus["next_numbers"] / hippocampus["pairs"]:.1f}: most likely left and right of one head, whose crops
 overlap. The split of these cases knows no patients, so that scores on them are somewhat too good for everybody.
