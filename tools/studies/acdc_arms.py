@@ -17,6 +17,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from same_options import require_same_options
+
 from medssl.bundle.catalog import find_bundle
 from medssl.bundle.run import copy_bundle
 from medssl.core.files import write_json
@@ -46,6 +48,7 @@ def main() -> None:
     parser.add_argument("--part", choices=["validation", "test"], default="test", help="cases that are scored")
     parser.add_argument("--side", type=int, choices=[64, 128, 192], default=128, help="pixels of a slice")
     options = parser.parse_args()
+    require_same_options(options.out, options, may_change=("labelled", "draws"))
     make_bundle(options.out / "arms" / SOURCE, options.side)
     splits = json.loads((options.data / "acdc" / "splits.json").read_text(encoding="utf-8"))
     draws = {count: splits["labelled_draws"][count][: options.draws] for count in options.labelled}

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from same_options import require_same_options
+
 from medssl.bundle.catalog import find_bundle
 from medssl.bundle.run import copy_bundle
 from medssl.core.files import write_json
@@ -49,6 +51,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--network", choices=["segresnet", "unet"], default="segresnet")
     options = parser.parse_args()
+    require_same_options(options.out, options, may_change=("labelled", "draws"))
     for name, change in ARMS.items():
         make_arm(options.out / "arms" / f"hippocampus_mri_{name}", change, network=options.network)
     splits = json.loads((options.data / options.dataset / "splits.json").read_text(encoding="utf-8"))

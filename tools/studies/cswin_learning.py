@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from reduced_pretraining import merge_labels
+from same_options import require_same_options
 
 from medssl.bundle.adapt import Wishes
 from medssl.bundle.catalog import find_bundle
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--pretraining", type=int, default=500, help="Optimiser steps of pre-training.")
     parser.add_argument("--learning-rate", type=float, default=0.001)
     options = parser.parse_args()
+    require_same_options(options.out, options, may_change=("repeats",))
     out, root = options.out, (options.data / options.dataset).resolve()
     splits = json.loads((root / "splits.json").read_text(encoding="utf-8"))
     source = Path("data_manifests") / f"{options.dataset}.json"

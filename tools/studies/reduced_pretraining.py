@@ -19,6 +19,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from same_options import require_same_options
 
 from medssl.bundle.adapt import Wishes
 from medssl.bundle.catalog import find_bundle
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=300, help="Patches of each fine-tuning.")
     parser.add_argument("--pretrain-only", action="store_true")
     options = parser.parse_args()
+    require_same_options(options.out, options, may_change=("labelled", "draws", "pretrain_only"))
     out, dataset = options.out, Path("data_manifests") / f"{options.dataset}.json"
     root = options.data / options.dataset
     splits = json.loads((root / "splits.json").read_text(encoding="utf-8"))

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from reduced_pretraining import SHORT_MOCO
+from same_options import require_same_options
 
 from medssl.bundle.catalog import find_bundle
 from medssl.bundle.pretrain import pretrain
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--data-only", action="store_true", help="Only manifests, reduction and leak check.")
     options = parser.parse_args()
     out = options.out
+    require_same_options(out, options, may_change=("tasks", "seeds", "data_only"))
     made = prepare(options.data, out)
     kept = {name: count["kept"] for name, count in made.items()}
     print(json.dumps(made), flush=True)
