@@ -7,7 +7,9 @@ from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
 
-def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, *, temperature: float = 0.2) -> Tensor:
+def info_nce(
+    queries: Tensor, keys: Tensor, negatives: Tensor, *, temperature: float = 0.2, own: Tensor | None = None
+) -> Tensor:
     """Return the mean of -log(exp(q.k / t) / (exp(q.k / t) + sum over negatives n of exp(q.n / t))).
 
     Cosines, computed in float32 whatever autocast says (float64 stays). Without negatives the loss is 0, with zero
@@ -18,6 +20,8 @@ def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, *, temperature: f
         keys: (B, d), the positive of each query; its gradient is not stopped here.
         negatives: (M, d), shared by all queries.
         temperature: Divides the cosines.
+        own: (B,) the row of `negatives` that is each query's own key and so no negative of it, where the keys of the
+            batch are among them.
 
     Note:
         Source: He et al., CVPR 2020, equation 1; temperature 0.2 as in MoCo v2 (Chen et al. 2020).
@@ -30,5 +34,7 @@ def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, *, temperature: f
         if not len(negatives):
             return 0.0 * (queries.sum() + keys.sum())
         positive = (queries * keys).sum(1) / temperature
-        pushed = (queries @ negatives.T / temperature).logsumexp(1)
-        return softplus(pushed - positive).mean()
+        pushed = queries @ negatives.T / temperature
+        if own is not None:
+            pushed = pushed.scatter(1, own[:, None], -torch.inf)
+        return softplus(pushed.logsumexp(1) - positive).mean()

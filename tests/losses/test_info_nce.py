@@ -53,3 +53,23 @@ def test_one_point_has_the_loss_of_a_collapse() -> None:
 def test_half_precision_is_computed_in_float32() -> None:
     rows = [_rows(4, seed).half() for seed in (1, 2, 3)]
     assert info_nce(*rows, temperature=0.01).dtype is torch.float32
+
+
+def test_the_own_key_among_the_negatives_is_none() -> None:
+    """Two kept keys and those of the batch: each query is pushed from all but its own."""
+    queries, keys, kept = _rows(4, 1), _rows(4, 2), _rows(2, 3)
+    own = 2 + torch.arange(4)
+    plain = [
+        _loop(queries[row : row + 1], keys[row : row + 1], torch.cat([kept, keys[:row], keys[row + 1 :]]), 0.2)
+        for row in range(4)
+    ]
+    found = info_nce(queries, keys, torch.cat([kept, keys]), own=own)
+    assert float(found) == pytest.approx(sum(plain) / 4, rel=1e-12)
+
+
+def test_a_batch_of_one_has_no_negative_and_no_gradient() -> None:
+    queries, keys = _rows(1, 1).requires_grad_(), _rows(1, 2)
+    loss = info_nce(queries, keys, keys, own=torch.zeros(1, dtype=torch.long))
+    loss.backward()
+    assert float(loss) == 0.0
+    assert torch.equal(queries.grad, torch.zeros_like(queries))

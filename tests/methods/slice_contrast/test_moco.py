@@ -85,3 +85,19 @@ def test_keys_of_another_network_are_refused() -> None:
     queue = EmbeddingQueue(length=2, dimensions=8)
     with pytest.raises(ConfigError, match="ProjectedNet"):
         MocoStep(network=student, optimization=plain_optimization(student), keys=keys, queue=queue)
+
+
+def test_the_others_of_the_batch_are_negatives_if_wanted() -> None:
+    network = _network()
+    step = _step(network, length=1)
+    step.batch_negatives = True
+    batch = views(seed=2)
+    queries = network.train()([batch["views"][0]]).embeddings[0]
+    output = step(bare_engine(), batch)
+    keys = step.keys.network([batch["views"][1]]).embeddings[0]
+    expected = sum(
+        float(info_nce(queries[row : row + 1], keys[row : row + 1], torch.cat([keys[:row], keys[row + 1 :]])))
+        for row in range(3)
+    )
+    assert float(output["loss"]) == pytest.approx(expected / 3, rel=1e-5)
+    assert output["embedded"].collapse_value == pytest.approx(math.log(3))
