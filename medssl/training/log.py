@@ -145,6 +145,8 @@ class TrainingLog:
     def _validation(self, engine: Engine) -> None:
         state = self.evaluator.state  # type: ignore[union-attr]  # the caller checked
         name = state.key_metric_name
+        if name not in state.metrics:
+            return  # there was no case to validate, as in the network that is trained on all of them
         mean = float(state.metrics[name])
         if "dice" not in name:
             self._score(engine, name.removeprefix("val_").replace("_", " "), mean)
