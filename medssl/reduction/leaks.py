@@ -119,7 +119,7 @@ def find_leaks(
     ]
     count = default_workers(root / task.case.image[0] for task in tasks) if workers is None else workers
     read, findings = [], []
-    outcomes = map_isolated(read_items, tasks, workers=count, threads=default_threads())
+    outcomes = map_isolated(read_items, tasks, workers=count, threads=1 if workers == 0 else default_threads())
     for (part, case), outcome in zip(cases, outcomes, strict=True):
         if isinstance(outcome, CaseItems):
             read.append(_Scan(part, case, outcome))

@@ -128,7 +128,7 @@ class _Run:
             for _, case in self.cases
         ]
         count = default_workers(self.root / task.case.image[0] for task in tasks) if workers is None else workers
-        outcomes = map_isolated(read_items, tasks, workers=count, threads=default_threads())
+        outcomes = map_isolated(read_items, tasks, workers=count, threads=1 if workers == 0 else default_threads())
         for task, outcome in zip(tasks, outcomes, strict=True):
             if isinstance(outcome, CaseItems):
                 self.items.append(outcome)
