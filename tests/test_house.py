@@ -27,7 +27,7 @@ FLOORS = {
     "cli": 5,
 }
 LONGEST_FUNCTION = 60
-START_SECONDS = 0.4
+START_SECONDS = 0.6  # 0.3 on a quiet machine; a busy one has been seen at 0.46
 
 # Source files without a test file of their own name, each with the reason
 TESTED_ELSEWHERE = {
@@ -49,7 +49,6 @@ TESTED_ELSEWHERE = {
     "cli/reduce_steps.py": "tests/cli/test_reduce.py",
     "cli/progress.py": "sets loggers; its lines are seen in every command's test",
     "data/import_cases.py": "tests/data/test_importers.py",
-    "evaluation/scored_cases.py": "tests/evaluation/test_segmentation.py and test_detection.py",
     "data/volume_checks.py": "tests/data/test_volumes.py: every check through the reader that makes it",
     "data/volumes_itk.py": "tests/data/test_volumes.py",
 }

@@ -46,7 +46,7 @@ def test_an_early_death_is_no_stall() -> None:
 @pytest.mark.timeout(60)
 def test_check_names_the_case_that_hangs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "examine_case", examine_or_sleep)
-    monkeypatch.setattr(checks.map_isolated, "__kwdefaults__", {"stall_seconds": 0.5})
+    monkeypatch.setattr(checks.map_isolated, "__kwdefaults__", {"threads": 1, "stall_seconds": 0.5})
     outcome = hospital.check(folder)
     assert (outcome.exit_code, outcome.codes) == (exit_codes.SOME_FAILED, ("stalled",))
     assert "[v1]" in outcome.text
