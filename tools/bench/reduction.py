@@ -184,8 +184,9 @@ is every fourth slice of the first CT with every pixel four times (512 x 512). T
 {chr(10).join(files)}
 
 In one process decompression takes most of the time of either way, so that the aim is missed for compressed files.
-Two processes of medssl took {result["two"]["medssl_wall_s"]} s of wall time for {result["two"]["scans"]} times
-{result["two"]["file"]}, their start included, and get_fdata one by one {result["two"]["get_fdata_wall_s"]} s.
+Wall time for {result["two"]["scans"]} times {result["two"]["file"]}: {result["two"]["two_threads_wall_s"]} s by two
+threads of medssl, {result["two"]["two_processes_wall_s"]} s by two processes with their start, and
+{result["two"]["get_fdata_wall_s"]} s by get_fdata one by one.
 
 Made by:
 
