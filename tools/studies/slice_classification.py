@@ -346,7 +346,7 @@ def report(
             "rows": rows,
         },
     )
-    command = f"    python tools/studies/slice_classification.py --data DATA --out runs/slices"
+    command = "    python tools/studies/slice_classification.py --data DATA --out runs/slices"
     text = ["# Slices", "", about, "", *lines, "", "Made by:", "", command, ""]
     write_text(out / "classification.md", "\n".join(text))
 
