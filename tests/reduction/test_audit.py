@@ -134,18 +134,13 @@ def test_an_audit_whose_writing_was_killed_is_still_the_one_of_its_manifest(redu
         save_manifest(path, manifest)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(audit, "save_manifest", killed_before)
-    with pytest.raises(KeyboardInterrupt):
-        save_reduced(folder / "r.json", original, decided.audit)
-    before = load_manifest(folder / "r.json")
-    assert restore(before, read_audit(before, folder)) == original
-    assert read_audit(before, folder).settings["threshold_used"] == 6
-    monkeypatch.setattr(audit, "save_manifest", killed_after)
-    with pytest.raises(KeyboardInterrupt):
-        save_reduced(folder / "r.json", original, decided.audit)
-    after = load_manifest(folder / "r.json")
-    assert restore(after, read_audit(after, folder)) == original
-    assert read_audit(after, folder).settings["threshold_used"] == 12
+    for killed, threshold in ((killed_before, 6), (killed_after, 12)):
+        monkeypatch.setattr(audit, "save_manifest", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_reduced(folder / "r.json", original, decided.audit)
+        found = load_manifest(folder / "r.json")
+        assert restore(found, read_audit(found, folder)) == original
+        assert read_audit(found, folder).settings["threshold_used"] == threshold
 
 
 def test_line_separators_inside_of_texts_break_no_line(reduced, tmp_path):

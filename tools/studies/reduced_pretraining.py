@@ -20,11 +20,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from same_options import require_same_options
+from short_pretraining import pretrain_slices
 
 from medssl.bundle.adapt import Wishes
 from medssl.bundle.catalog import find_bundle
 from medssl.bundle.finetune import prepare_bundle
-from medssl.bundle.pretrain import pretrain
 from medssl.cli.main import run as medssl
 from medssl.core.files import sha256_file, write_json
 from medssl.data.manifest import Manifest, load_manifest, save_manifest
@@ -32,22 +32,9 @@ from medssl.reduction.audit import save_reduced
 from medssl.reduction.reduce import reduce_manifest
 from medssl.reduction.settings import Settings
 
-SOURCE, SEGMENTING = "ct_slice_reduced_contrast", "hippocampus_mri_supervised"
+SEGMENTING = "hippocampus_mri_supervised"
 REDUCTIONS = ("all", "every_n", "hash6")
 ARMS = (*REDUCTIONS, "random")
-# So few steps of SGD leave MoCo where it started, embeddings all alike; the published settings are for 800 epochs
-SHORT_MOCO = {
-    "momentum": 0.99,
-    "learning_rate": 0.001,
-    "optimizer": {
-        "_target_": "torch.optim.AdamW",
-        "params": "$@network.parameters()",
-        "lr": "@learning_rate",
-        "weight_decay": "@weight_decay",
-    },
-    "projected#batch_norm": True,
-    "key_network#batch_norm": True,
-}
 # Whole axial planes at the scale of pre-training: coarse, so that two cores carry the study
 WORKING: dict[str, dict[str, Any]] = {
     "brains": {
@@ -140,33 +127,9 @@ def reduce_all(manifest: Manifest, root: Path, out: Path) -> dict[str, int]:
 
 def make_encoder(name: str, root: Path, options: argparse.Namespace) -> Path:
     """Pre-train on the slices of an arm and return the encoder; all arms take the same number of steps."""
-    epochs = max(1, options.steps // 100)
-    overrides: dict[str, Any] = {
-        "network_def#size": options.size,
-        "epochs": epochs,
-        "iterations_per_epoch": options.steps // epochs,
-        "batch_size": options.batch,
-        "image_size": [options.side, options.side],
-        "crop_size": [options.side // 2, options.side // 2],
-        "slice_side": 3 * options.side // 2,
-        "orientation": "RA",
-        "hidden": 512,
-        "num_workers": 0,
-        "prototypes": 64,
-        "queue_length": 256,
-        "key_encoder#size": options.size,
-    }
-    overrides |= SHORT_MOCO if options.stage == "moco" else {"learning_rate": 0.3}
-    known = json.loads((find_bundle(SOURCE) / "configs" / f"{options.stage}.json").read_text(encoding="utf-8"))
     folder = options.out / "pretraining" / name
-    pretrain(
-        find_bundle(SOURCE),
-        manifest=options.out / f"{name}.json",
-        out=folder,
-        data_root=root,
-        stages=[options.stage],
-        overrides={key: value for key, value in overrides.items() if key.split("#")[0] in known},
-    )
+    manifest = options.out / f"{name}.json"
+    pretrain_slices(folder, manifest, root, options.steps, options, orientation="RA")
     return folder / "models" / "encoder.pt"
 
 

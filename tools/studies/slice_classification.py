@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reduced_pretraining import SHORT_MOCO
 from same_options import require_same_options
+from short_pretraining import SOURCE, pretrain_slices
 
 from medssl.bundle.catalog import find_bundle
-from medssl.bundle.pretrain import pretrain
 from medssl.cli.main import run as medssl
 from medssl.core.files import write_json, write_text
 from medssl.core.provenance import provenance
@@ -38,7 +37,6 @@ from medssl.reduction.leaks import Leak, find_leaks, is_leak, without_leaks
 from medssl.reduction.reduce import reduce_manifest
 from medssl.reduction.settings import Settings
 
-SOURCE = "ct_slice_reduced_contrast"
 VOLUMES = ("chest_abdomen_256", "example_ct")
 REDUCTIONS = ("all", "every_n", "hash6")
 BASELINE = "every_n"
@@ -215,32 +213,9 @@ def pretraining_manifest(covid: Manifest, head: Manifest) -> Manifest:
 
 
 def make_encoder(name: str, steps: int, options: argparse.Namespace) -> Path:
-    epochs = max(1, steps // 100)
-    overrides: dict[str, Any] = {
-        "network_def#size": options.size,
-        "key_encoder#size": options.size,
-        "epochs": epochs,
-        "iterations_per_epoch": steps // epochs,
-        "batch_size": options.batch,
-        "image_size": [options.side, options.side],
-        "crop_size": [options.side // 2, options.side // 2],
-        "slice_side": 3 * options.side // 2,
-        "hidden": 512,
-        "num_workers": 0,
-        "prototypes": 64,
-        "queue_length": 256,
-    }
-    overrides |= SHORT_MOCO if options.stage == "moco" else {"learning_rate": 0.3}
-    known = json.loads((find_bundle(SOURCE) / "configs" / f"{options.stage}.json").read_text(encoding="utf-8"))
     folder = options.out / "pretraining" / name
-    pretrain(
-        find_bundle(SOURCE),
-        manifest=options.out / f"{name.removesuffix('_epochs')}.json",
-        out=folder,
-        data_root=options.data,
-        stages=[options.stage],
-        overrides={key: value for key, value in overrides.items() if key.split("#")[0] in known},
-    )
+    manifest = options.out / f"{name.removesuffix('_epochs')}.json"
+    pretrain_slices(folder, manifest, options.data, steps, options)
     return folder
 
 
