@@ -14,7 +14,7 @@ import numpy as np
 
 from medssl.core.findings import Finding
 from medssl.evaluation.detection_summary import Estimate
-from medssl.evaluation.statistics import DRAWS, MINIMUM_GROUPS, draw_groups
+from medssl.evaluation.statistics import DRAWS, MINIMUM_GROUPS, bounds_of_draws, draw_groups
 from medssl.metrics.classification import ClassTable, accuracy, auc, class_auc, class_f1, f1
 from medssl.metrics.detection_table import Values, Weights
 
@@ -194,11 +194,8 @@ def _estimate(name: str, value: float, drawn: Values, draws: int) -> Estimate:
     if not np.isfinite(value):
         reason = f"{name} is not defined: a class has no case, or all cases are of one class."
         return Estimate(value=None, reason=reason)
-    defined = drawn[np.isfinite(drawn)]
-    low, high = (None, None)
-    if len(defined) >= max(draws / 2, 1):
-        low, high = (float(bound) for bound in np.percentile(defined, [2.5, 97.5]))
-    return Estimate(value=value, low=low, high=high, draws=len(defined))
+    low, high, defined = bounds_of_draws(drawn, draws)
+    return Estimate(value=value, low=low, high=high, draws=defined)
 
 
 def _table(cases: Sequence[ClassCase], classes: int) -> ClassTable:

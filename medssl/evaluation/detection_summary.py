@@ -10,11 +10,10 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medssl.core.findings import Finding
 from medssl.evaluation.detection_case import DetectionCase
-from medssl.evaluation.statistics import DRAWS, MINIMUM_GROUPS, draw_groups
+from medssl.evaluation.statistics import DRAWS, MINIMUM_GROUPS, bounds_of_draws, draw_groups
 from medssl.metrics.auroc import auroc
 from medssl.metrics.average_precision import average_precision
 from medssl.metrics.detection_table import DetectionTable, Values, Weights, detection_table
@@ -229,12 +228,8 @@ def _estimate(name: str, table: DetectionTable, values: list[Values], reasons: d
     value = _or_none(METRICS[name](table, table.once())[0])
     if value is None:
         return Estimate(value=None, reason=reasons.get(name, "No case was scored."))
-    defined: NDArray[np.float64] = np.concatenate([np.empty(0), *values])
-    defined = defined[np.isfinite(defined)]
-    low, high = (None, None)
-    if len(defined) >= max(draws / 2, 1):
-        low, high = (float(bound) for bound in np.percentile(defined, [2.5, 97.5]))
-    return Estimate(value=value, low=low, high=high, draws=len(defined))
+    low, high, defined = bounds_of_draws(np.concatenate([np.empty(0), *values]), draws)
+    return Estimate(value=value, low=low, high=high, draws=defined)
 
 
 def _reasons(table: DetectionTable) -> dict[str, str]:

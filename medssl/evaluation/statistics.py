@@ -133,3 +133,19 @@ def _draw_times(count: int, *, seed: int, draws: int) -> Iterator[NDArray[np.int
     generator = np.random.default_rng(seed)
     for start in range(0, draws, _DRAWS_AT_ONCE):
         yield generator.multinomial(count, np.full(count, 1 / count), size=min(_DRAWS_AT_ONCE, draws - start))
+
+
+def bounds_of_draws(drawn: NDArray[np.float64], draws: int) -> tuple[float | None, float | None, int]:
+    """Return the 2.5th and 97.5th percentile of the defined draws of a metric, and how many these are.
+
+    The bounds are None if fewer than half of the draws are defined.
+
+    Args:
+        drawn: The metric in each draw; NaN where it is not defined.
+        draws: Number of draws that were wanted.
+    """
+    defined = drawn[np.isfinite(drawn)]
+    if len(defined) < max(draws / 2, 1):
+        return None, None, len(defined)
+    low, high = (float(bound) for bound in np.percentile(defined, [2.5, 97.5]))
+    return low, high, len(defined)

@@ -9,7 +9,7 @@ import numpy as np
 
 from medssl.evaluation.classification_summary import metrics_of
 from medssl.evaluation.detection_summary import METRICS
-from medssl.evaluation.statistics import DRAWS, Interval, draw_groups
+from medssl.evaluation.statistics import DRAWS, Interval, bounds_of_draws, draw_groups
 from medssl.metrics.classification import ClassTable
 from medssl.metrics.detection_table import DetectionTable, Values, Weights, detection_table
 from medssl.metrics.lesion_matching import Candidate, LesionMatch
@@ -53,10 +53,7 @@ def _values(metric: _Metric, table: _Table, drawn: Sequence[Weights]) -> Values:
 def _interval(values: Values, cases: int, groups: int, draws: int) -> Interval:
     if not np.isfinite(values[0]):
         return Interval(mean=None, low=None, high=None, n=cases, groups=groups)
-    defined = values[1:][np.isfinite(values[1:])]
-    low, high = None, None
-    if len(defined) >= max(draws / 2, 1):
-        low, high = (float(bound) for bound in np.percentile(defined, [2.5, 97.5]))
+    low, high, _ = bounds_of_draws(values[1:], draws)
     return Interval(mean=float(values[0]), low=low, high=high, n=cases, groups=groups)
 
 
