@@ -6,7 +6,7 @@
 
 The question: what is contrastive pre-training worth with 1, 2 (and 8) labelled patients? Arms: random weights, G^R,
 G^D-, G^D, G^D + L^R, each fine-tuned alike; a masked autoencoder pre-trained for about as long as G^D + L^R; mean
-teacher from random weights, given the patches that the others spent on pre-training; Mixup for random and G^D + L^R.
+teacher from random weights, given the time that the others spent on pre-training; Mixup for random and G^D + L^R.
 The same command goes on where it stopped; `--only ARM` runs one arm.
 """
 
@@ -28,13 +28,14 @@ ABOUT = (
     "Primary contrasts, fixed before any test case was scored: gd_lr minus random with 1 and with 2 labelled patients. "
     "Hypothesis: random < gr < gd < gd_lr, and at least 5 points of Dice between the ends. One pre-training of each "
     "kind is shared by all draws. Last checkpoints; every arm is fine-tuned on the same number of slices. Controls: "
-    "masked_autoencoder, pre-trained for as many iterations as each stage of gd_lr, which takes about as long as both; "
-    "mean_teacher from random weights, with the slices that gd_lr spent on pre-training added to its budget. An "
-    "interval that holds 0 is undecided."
+    "masked_autoencoder, pre-trained for about as long as both stages of gd_lr together; mean_teacher from random "
+    "weights, with what gd_lr spent on pre-training added to its budget. An interval that holds 0 is undecided."
 )
 Content = dict[str, Any]
 CROP = 0.875  # of the side; with the published 0.52 the global stage learns nothing in short runs, see the results page
-_SLICES = {"global": 24, "local": 20, "training": 20}  # that one iteration passes forward and back
+_PRETRAINING_SLICES = {"global": 24, "local": 20, "masked_autoencoder": 24}  # of one iteration
+# What such a slice costs of one in fine-tuning: the global stage runs the encoder, the local one few blocks behind it
+_SHARE_OF_PASS = {"global": 0.4, "local": 0.4, "masked_autoencoder": 1.0}
 
 
 def main() -> None:
@@ -45,18 +46,19 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--pretraining", type=int, default=1000, help="iterations of each stage")
     parser.add_argument("--iterations", type=int, default=500, help="iterations of fine-tuning")
+    parser.add_argument("--batch-size", type=int, default=20, help="slices of an iteration of fine-tuning")
     parser.add_argument("--part", choices=["validation", "test"], default="test", help="cases that are scored")
     parser.add_argument("--side", type=int, choices=[64, 128, 192], default=128, help="pixels of a slice")
     options = parser.parse_args()
     require_same_options(options.out, options, may_change=("labelled", "draws"))
-    make_bundle(options.out / "arms" / SOURCE, options.side)
+    make_bundle(options.out / "arms" / SOURCE, options.side, options.batch_size)
     splits = json.loads((options.data / "acdc" / "splits.json").read_text(encoding="utf-8"))
     draws = {count: splits["labelled_draws"][count][: options.draws] for count in options.labelled}
-    write_json(options.out / "plan.json", plan(draws, options.pretraining, options.iterations, part=options.part))
+    write_json(options.out / "plan.json", plan(draws, options))
 
 
-def make_bundle(out: Path, side: int) -> None:
-    """Copy the bundle, set the size of its slices in every configuration, and add the training of mean teacher."""
+def make_bundle(out: Path, side: int, batch_size: int) -> None:
+    """Copy the bundle, set its slices and batches, and add the training of mean teacher."""
     if out.exists():
         return
     copy_bundle(find_bundle(SOURCE), out)
@@ -69,8 +71,11 @@ def make_bundle(out: Path, side: int) -> None:
         if "map_size" in content:
             content["map_size"] = [side // 4, side // 4, 1]
         write_json(path, content)
-    training = json.loads((out / "configs" / "train.json").read_text(encoding="utf-8"))
-    write_json(out / "configs" / "train_mean_teacher.json", mean_teacher(training))
+    training = json.loads((out / "configs" / "train.json").read_text(encoding="utf-8")) | {"batch_size": batch_size}
+    write_json(out / "configs" / "train.json", training)
+    write_json(
+        out / "configs" / "train_mean_teacher.json", mean_teacher(training) | {"unlabeled_batch_size": batch_size}
+    )
 
 
 def mean_teacher(training: Content) -> Content:
@@ -96,7 +101,6 @@ def mean_teacher(training: Content) -> Content:
         if handler["_target_"].endswith("ResumeHandler"):
             handler["parts"]["teacher"] = "@train#teacher"
     return {
-        "unlabeled_batch_size": self_training["unlabeled_batch_size"],
         "unlabeled_datalist": {
             "_target_": "medssl.data.datasets.unlabeled_cases",
             "manifest": "@data_list_file_path",
@@ -127,10 +131,12 @@ def mean_teacher(training: Content) -> Content:
     }
 
 
-def plan(draws: dict[str, list[list[str]]], pretraining: int, iterations: int, *, part: str) -> Content:
+def plan(draws: dict[str, list[list[str]]], options: argparse.Namespace) -> Content:
     """Return the plan, the arms of the primary contrasts first."""
-    budget = iterations * _SLICES["training"]
-    spent = pretraining * (_SLICES["global"] + _SLICES["local"])
+    pretraining = options.pretraining
+    budget = options.iterations * options.batch_size
+    cost = {stage: slices * _SHARE_OF_PASS[stage] for stage, slices in _PRETRAINING_SLICES.items()}
+    spent = round(pretraining * (cost["global"] + cost["local"]))
     random_slices = {
         "train#sampler": {
             "_target_": "medssl.training.StreamSampler",
@@ -152,11 +158,15 @@ def plan(draws: dict[str, list[list[str]]], pretraining: int, iterations: int, *
             iterations=pretraining,
             changes={"strategy": "GDminus", "view_count": 3, "keep_original": True},
         ),
-        _arm("masked_autoencoder", stages=["masked_autoencoder"], iterations=pretraining),
+        _arm(
+            "masked_autoencoder",
+            stages=["masked_autoencoder"],
+            iterations=round(spent / cost["masked_autoencoder"]),
+        ),
         {
             **_arm("mean_teacher"),
             "config_files": ["train", "train_mean_teacher"],
-            "patches_per_iteration": 2 * _SLICES["training"],
+            "patches_per_iteration": 2 * options.batch_size,
             "budget": budget + spent,
         },
         {**_arm("random_mixup"), "set": {"use_mixup": True}},
@@ -165,17 +175,17 @@ def plan(draws: dict[str, list[list[str]]], pretraining: int, iterations: int, *
     return {
         "name": "Contrastive pre-training of global and local features on ACDC",
         "about": ABOUT,
-        "part": part,
+        "part": options.part,
         "draws": draws,
         "seeds": [0],
         "budget": budget,
         "baseline": "random",
-        "arms": arms,
+        "arms": [{"patches_per_iteration": options.batch_size, **arm} for arm in arms],
     }
 
 
 def _arm(name: str, *, stages: list[str] | None = None, iterations: int = 0, changes: Content | None = None) -> Content:
-    arm: Content = {"name": name, "bundle": f"arms/{SOURCE}", "patches_per_iteration": _SLICES["training"]}
+    arm: Content = {"name": name, "bundle": f"arms/{SOURCE}"}
     if stages is not None:
         arm["pretrain"] = {"stages": stages, "iterations": iterations, "set": changes or {}}
     return arm
