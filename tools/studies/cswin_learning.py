@@ -19,14 +19,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reduced_pretraining import merge_labels
 from same_options import require_same_options
+from working_copy import working_copy
 
 from medssl.bundle.adapt import Wishes
 from medssl.bundle.catalog import find_bundle
 from medssl.bundle.finetune import prepare_bundle
 from medssl.core.files import write_json
-from medssl.data.manifest import load_manifest, save_manifest
+from medssl.data.manifest import load_manifest
 
 SEGMENTING, PRETEXT = "hippocampus_mri_supervised", "prostate_mri_lesion_cswin_unet"
 ABOUT = (
@@ -65,13 +65,9 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.001)
     options = parser.parse_args()
     require_same_options(options.out, options, may_change=("repeats",))
-    out, root = options.out, (options.data / options.dataset).resolve()
-    splits = json.loads((root / "splits.json").read_text(encoding="utf-8"))
-    source = Path("data_manifests") / f"{options.dataset}.json"
-    if options.dataset == "brains":
-        merge_labels(source, root, out)
-    else:
-        link_data(source, root, out)
+    out = options.out
+    splits = json.loads((options.data / options.dataset / "splits.json").read_text(encoding="utf-8"))
+    working_copy(options.dataset, options.data, out)
     for name, network in NETWORKS.items():
         make_arm(out, name, network, options)
     count = COUNTS[options.dataset]
@@ -81,15 +77,6 @@ def main() -> None:
     write_json(
         out / "all.json", plan(options, {str(len(everything)): [[case.id for case in everything]]}, options.repeats)
     )
-
-
-def link_data(source: Path, root: Path, out: Path) -> None:
-    """Put the images, labels and manifest of a data set into a folder, so that both data sets are called alike."""
-    out.mkdir(parents=True, exist_ok=True)
-    for folder in ("imagesTr", "labelsTr"):
-        if not (out / folder).is_symlink():
-            (out / folder).symlink_to(root / folder, target_is_directory=True)
-    save_manifest(out / "manifest.json", load_manifest(source))
 
 
 def make_arm(out: Path, name: str, network: dict[str, Any], options: argparse.Namespace) -> None:

@@ -17,17 +17,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 from same_options import require_same_options
 from short_pretraining import pretrain_slices
+from working_copy import merge_labels
 
 from medssl.bundle.adapt import Wishes
 from medssl.bundle.catalog import find_bundle
 from medssl.bundle.finetune import prepare_bundle
 from medssl.cli.main import run as medssl
 from medssl.core.files import sha256_file, write_json
-from medssl.data.manifest import Manifest, load_manifest, save_manifest
+from medssl.data.manifest import Manifest, load_manifest
 from medssl.reduction.audit import save_reduced
 from medssl.reduction.reduce import reduce_manifest
 from medssl.reduction.settings import Settings
@@ -44,14 +43,6 @@ WORKING: dict[str, dict[str, Any]] = {
         "batch_size": 1,
     },
     "acdc": {"resample_to_spacing": [3.0, 3.0, -1], "patch_size": [64, 64, 8], "learning_rate": 0.004, "batch_size": 1},
-}
-# In so few steps only large structures are learnt; the 14 of brains are merged
-MERGED = {
-    "deep grey matter": (1, 2, 3, 4, 5, 6, 7, 8),
-    "brain stem and cerebellum": (9, 12),
-    "ventricles": (10, 11),
-    "cerebral white matter": (13,),
-    "cerebral cortex": (14,),
 }
 PRIMARY = "Primary contrast, fixed before any case was scored: hash6 minus every_n, at equal optimiser steps."
 
@@ -87,25 +78,6 @@ def main() -> None:
         words = ["study", str(out / "plan.json"), "--manifest", str(dataset)]
         words += ["--data-root", str(root), "--out", str(out)]
         raise SystemExit(medssl(words))
-
-
-def merge_labels(dataset: Path, root: Path, out: Path) -> tuple[Path, Path]:
-    """Write label maps of merged structures and their manifest; return manifest and root."""
-    manifest = load_manifest(dataset)
-    table = np.zeros(256, np.uint8)
-    for value, structures in enumerate(MERGED.values(), 1):
-        table[list(structures)] = value
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "images").is_symlink():
-        (out / "images").symlink_to(root / "images", target_is_directory=True)
-    for _, case in manifest.cases():
-        if not (out / case.label).is_file():
-            label = nib.load(root / case.label)
-            (out / case.label).parent.mkdir(exist_ok=True)
-            nib.save(nib.Nifti1Image(table[np.asarray(label.dataobj).astype(np.uint8)], label.affine), out / case.label)
-    labels = {"0": "background", **{str(value): name for value, name in enumerate(MERGED, 1)}}
-    save_manifest(out / "manifest.json", manifest.model_copy(update={"labels": labels}))
-    return out / "manifest.json", out
 
 
 def reduce_all(manifest: Manifest, root: Path, out: Path) -> dict[str, int]:
