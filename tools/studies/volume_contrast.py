@@ -6,8 +6,8 @@
 
 One SegResNet, from random weights, from G^D and from G^D + L^R; then UMCT, three views with such a network each, from
 random weights and with every view started from G^D + L^R. Partitions are four cells along the long axis of what is
-imaged: front to back in hippocampus, bottom to top in brains, whose structures are merged to five at 3 mm. Test cases
-are scored by `--part test`, once.
+imaged: front to back in hippocampus, bottom to top in brains, whose structures are merged to five. Test cases are scored
+by `--part test`, once.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ class Setting:
     cells: tuple[int, int, int]
 
 
+# Coarse voxels, so that two cores carry the study; both sides of a pair pay for them alike
 SETTINGS = {
-    "hippocampus": Setting((1.0, 1.0, 1.0), (32, 48, 32), (32, 16, 32), (1, 4, 1)),
-    "brains": Setting((3.0, 3.0, 3.0), (32, 48, 32), (48, 48, 16), (1, 1, 4)),
+    "hippocampus": Setting((1.5, 1.5, 1.5), (24, 32, 24), (24, 16, 24), (1, 4, 1)),
+    "brains": Setting((4.0, 4.0, 4.0), (32, 32, 24), (32, 32, 16), (1, 1, 4)),
 }
 _CROP = 0.875  # share of each side that a view shows, as in the 2D form
 _DECODER_BLOCKS = 2  # of three; the last belongs to the tail
@@ -64,8 +65,8 @@ def main() -> None:
     parser.add_argument("--part", choices=["validation", "test"], default="validation")
     parser.add_argument("--labelled", nargs="+", default=["1", "2", "4"])
     parser.add_argument("--draws", type=int, default=3)
-    parser.add_argument("--budget", type=int, default=900, help="patches passed forward and back by each arm")
-    parser.add_argument("--pretraining", type=int, default=300, help="iterations of each stage")
+    parser.add_argument("--budget", type=int, default=600, help="patches passed forward and back by each arm")
+    parser.add_argument("--pretraining", type=int, default=200, help="iterations of each stage")
     options = parser.parse_args()
     require_same_options(options.out, options, may_change=("labelled", "draws"))
     setting = SETTINGS[options.dataset]
