@@ -6,8 +6,8 @@
 
 One SegResNet, from random weights, from G^D and from G^D + L^R; then UMCT, three views with such a network each, from
 random weights and with every view started from G^D + L^R. Partitions are four cells along the long axis of what is
-imaged: front to back in hippocampus, bottom to top in brains, whose structures are merged to five. Test cases are scored
-by `--part test`, once.
+imaged: front to back in hippocampus, bottom to top in brains, whose structures are merged to five. Test cases are
+scored by `--part test`, once.
 """
 
 from __future__ import annotations
