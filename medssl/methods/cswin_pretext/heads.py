@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from medssl.core.errors import ConfigError
-from medssl.networks.split import PretrainedNetwork, check_decoder_blocks, evaluation_mode
+from medssl.networks.split import (
+    check_decoder_blocks,
+    evaluation_mode,
+    feature_shape,
+    require_pretrained,
+    train_only,
+)
 
 Decoder = Literal["light", "unet"]
 
@@ -71,17 +77,19 @@ class PretextNet(nn.Module):
         width: int = 128,
     ) -> None:
         super().__init__()
-        if not isinstance(network, PretrainedNetwork) or not (rotation or contrast or inpainting):
-            message = "PretextNet: expected a network with encoder_modules, and at least one task that is on."
+        if not (rotation or contrast or inpainting):
+            message = "PretextNet: expected at least one task that is on, got none."
             raise ConfigError(message)
-        check_decoder_blocks(network, decoder_blocks)
+        self.network = require_pretrained(network)
+        check_decoder_blocks(self.network, decoder_blocks)
         if inpainting and decoder == "unet" and not decoder_blocks:
             message = 'PretextNet: decoder "unet" needs decoder_blocks of 1 or more; or choose decoder "light".'
             raise ConfigError(message)
-        self.network = network
         self.blocks = decoder_blocks if inpainting and decoder == "unet" else 0
-        _train_only(network, [*network.encoder_modules(), *network.decoder_modules(self.blocks)])
-        deepest, restored = _widths(network, (1, in_channels, *image_size), self.blocks)
+        train_only(network, [*self.network.encoder_modules(), *self.network.decoder_modules(self.blocks)])
+        deepest, restored = (
+            feature_shape(network, image_size, in_channels, blocks=blocks)[0] for blocks in (0, self.blocks)
+        )
         self.turns = nn.Linear(deepest, _QUARTERS) if rotation else None
         self.projection = (
             nn.Sequential(nn.Linear(deepest, width), nn.ReLU(), nn.Linear(width, width)) if contrast else None
@@ -142,17 +150,3 @@ class _LightDecoder(nn.Module):
         for convolution, size in zip(self.convolutions, sizes, strict=False):
             features = interpolate(convolution(features), size=size, mode="trilinear", align_corners=False)
         return self.head(interpolate(features, size=sizes[-1], mode="trilinear", align_corners=False))
-
-
-def _widths(network: PretrainedNetwork, shape: tuple[int, ...], blocks: int) -> tuple[int, int]:
-    """Return the channels of the deepest features and of those behind some decoder blocks, found by one pass."""
-    with evaluation_mode(network), torch.no_grad():  # type: ignore[arg-type]  # it is a module too
-        features = network.encode(torch.zeros(shape))
-        return features[-1].shape[1], network.decode_blocks(features, blocks).shape[1]
-
-
-def _train_only(network: nn.Module, modules: list[nn.Module]) -> None:
-    """Freeze a network but for some of its modules."""
-    network.requires_grad_(requires_grad=False)
-    for module in modules:
-        module.requires_grad_(requires_grad=True)
