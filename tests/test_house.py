@@ -35,7 +35,7 @@ TESTED_ELSEWHERE = {
     "core/exit_codes.py": "numbers; every command's test uses them",
     "bundle/config.py": "tests/bundle/test_resolve.py and test_trust.py: merging is tested with what stands on it",
     "bundle/describe.py": "tests/cli/test_finetune.py: what it writes is checked on a finished bundle",
-    "bundle/finetune.py": "tests/cli/test_finetune.py",
+    **{f"bundle/{name}.py": "tests/cli/test_finetune.py" for name in ("finetune", "finetune_segments", "prepare")},
     **{
         f"bundle/checks/{name}.py": "tests/bundle/test_verify.py: each check breaks a good bundle in one way"
         for name in ("configuration", "description", "files", "hosts", "subject")

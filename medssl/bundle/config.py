@@ -162,6 +162,17 @@ def get_item(content: Any, item_id: str) -> Any:
     return content
 
 
+def set_item(content: dict[str, Any], item_id: str, value: Any) -> None:
+    """Change the item with an id in place, or add it to what is above it.
+
+    Raises:
+        KeyError: If there is nothing above it.
+    """
+    *above, last = item_id.replace("::", "#").split("#")
+    target = get_item(content, "#".join(above)) if above else content
+    target[last] = value
+
+
 def nearest_id(content: Any, item_id: str) -> str:
     """Return a did-you-mean for an id that is not in a configuration."""
     item_id = item_id.replace("::", "#")

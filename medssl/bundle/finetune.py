@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from medssl.bundle.adapt import Plan, Wishes, adapt_bundle, make_plan, needs_cubes
+from medssl.bundle.adapt import Wishes
 from medssl.bundle.catalog import classifies
 from medssl.bundle.checks.files import folder_name
 from medssl.bundle.checks.subject import Subject
-from medssl.bundle.config import read_json
-from medssl.bundle.describe import Description, describe
 from medssl.bundle.finetune_classes import Classifying
-from medssl.bundle.predictor import load_predictor
+from medssl.bundle.finetune_segments import Segmenting
+from medssl.bundle.prepare import anonymous_patients, class_names
 from medssl.bundle.resolve import build_network, load_config
 from medssl.bundle.run import copy_bundle, train
 from medssl.bundle.source_free import adapt_without_labels, is_without_labels
@@ -23,14 +22,10 @@ from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import write_json, write_text
 from medssl.core.findings import Finding
 from medssl.core.provenance import provenance
-from medssl.data.fingerprint import fingerprint
-from medssl.data.manifest import PARTS, Case, Manifest, load_manifest, save_manifest
+from medssl.data.manifest import Case, Manifest, load_manifest, save_manifest
 from medssl.data.splits import assign_folds
-from medssl.evaluation import Evaluation, evaluate_segmentations
+from medssl.evaluation import Evaluation
 from medssl.evaluation.classification_summary import ClassEvaluation
-from medssl.inference.batch import run_batch
-from medssl.inference.cases import image_cases
-from medssl.networks.split import largest_stride
 from medssl.training.distributed import is_launched
 
 _logger = logging.getLogger("medssl.bundle")
@@ -107,17 +102,17 @@ def finetune(request: Request) -> Outcome:
     _require_bundle_name(request.out)
     load_config(request.bundle, trust=request.trust)  # the guard looks at what the new description will replace
     dataset = load_manifest(request.manifest)
-    task: _Task = Classifying(request) if classifies(request.bundle) else _Segmenting(request)
-    if isinstance(task, _Segmenting) and is_without_labels(dataset):
+    task: _Task = Classifying(request) if classifies(request.bundle) else Segmenting(request)
+    if isinstance(task, Segmenting) and is_without_labels(dataset):
         return _without_labels(task, dataset)
     manifest = _with_folds(dataset, request)
-    findings = task.prepare(manifest, _anonymous(manifest))
+    findings = task.prepare(manifest, anonymous_patients(manifest))
     evaluation, meaning = _cross_validated(task, manifest) if request.folds else _once(task, manifest)
     task.describe(manifest, evaluation, meaning)
     return Outcome(evaluation=evaluation, meaning=meaning, findings=findings)
 
 
-def _without_labels(task: _Segmenting, manifest: Manifest) -> Outcome:
+def _without_labels(task: Segmenting, manifest: Manifest) -> Outcome:
     """Adapt to unlabelled cases alone; labelled validation cases only score the result."""
     request = task.request
     if request.folds or request.from_scratch:
@@ -132,7 +127,7 @@ def _without_labels(task: _Segmenting, manifest: Manifest) -> Outcome:
         overrides=request.overrides,
         trust=request.trust,
     )
-    save_manifest(request.out / "results" / "manifest.json", _anonymous(manifest))
+    save_manifest(request.out / "results" / "manifest.json", anonymous_patients(manifest))
     if not manifest.validation:
         return Outcome(evaluation=None, meaning="No case has a label, so there is no score", findings=())
     predictions = request.out / "results" / "validation"
@@ -186,12 +181,12 @@ def _was_validated(out: Path) -> bool:
     return log.is_file() and '"kind": "validation"' in log.read_text(encoding="utf-8", errors="replace")
 
 
-def _head_of_other_classes(request: Request) -> list[str]:
+def _head_of_otherclass_names(request: Request) -> list[str]:
     """Name the tensors that depend on the number of classes, if the source bundle's classes are not the new ones.
 
     Equal numbers of classes are no reason to keep a head: a channel that meant one organ is a bad start for another.
     """
-    if _classes(request.bundle) == _classes(request.out):
+    if class_names(request.bundle) == class_names(request.out):
         return []
     config = load_config(request.out, ("inference",), trust=request.trust)
     classes = config.content["network_def"]["out_channels"]
@@ -200,11 +195,6 @@ def _head_of_other_classes(request: Request) -> list[str]:
         for count in (classes, classes + 1)
     ]
     return sorted(name for name in shapes[0] if shapes[0][name] != shapes[1].get(name))
-
-
-def _classes(bundle: Path) -> list[str]:
-    metadata = read_json(bundle / "configs" / "metadata.json")
-    return [name.casefold() for name in metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values()]
 
 
 def _cross_validated(task: _Task, manifest: Manifest) -> tuple[Scores, str]:
@@ -255,78 +245,6 @@ def _held_out(manifest: Manifest) -> tuple[int | None, bool]:
     return (min(folds), True) if folds else (None, False)
 
 
-def serves(bundle: Path, manifest: Manifest) -> bool:
-    """Tell whether a bundle has exactly the classes of a dataset, so that it can be trained as it is."""
-    return _classes(bundle) == [manifest.labels[str(value)].casefold() for value in manifest.label_values()]
-
-
-def prepare_bundle(
-    bundle: Path,
-    out: Path,
-    manifest: Manifest,
-    data_root: Path,
-    *,
-    wishes: Wishes,
-    settings: Mapping[str, Any],
-    trust: bool = False,
-) -> tuple[Plan, Sequence[Finding]]:
-    """Copy a bundle to `out` and adapt it to a dataset, once; a second call finds it there.
-
-    Args:
-        bundle: Source bundle.
-        out: New bundle.
-        manifest: The dataset.
-        data_root: Folder the manifest's paths start from.
-        wishes: What the user decides about patch and intensities.
-        settings: Top-level values of train.json to change.
-        trust: Run code that bundles do not need.
-
-    Returns:
-        Geometry, labels and normalisation, and findings on the data.
-
-    Raises:
-        ConfigError: If `out` was begun for other data, or the bundle cannot be adapted.
-    """
-    found, findings = fingerprint(manifest, data_root)
-    plan = make_plan(manifest, found, wishes, stride=_stride(bundle, trust=trust), cubic=needs_cubes(bundle))
-    results = out / "results"
-    if not (results / "plan.json").is_file():
-        copy_bundle(bundle, out)
-        adapt_bundle(out, plan, settings)
-        # Predictions take their label names from the metadata, so it is written before the first one
-        describe(Description(out, manifest, plan, None, "Not trained yet", source=bundle.name))
-        save_manifest(results / "manifest.json", _anonymous(manifest))
-        write_json(results / "fingerprint.json", found.to_json())
-        write_json(results / "plan.json", plan.to_json())
-    elif read_json(results / "plan.json") != plan.to_json():
-        message = f"{out}: was begun for other data. Put the manifest back, or choose another --out."
-        raise ConfigError(message)
-    return plan, findings
-
-
-def _stride(bundle: Path, *, trust: bool) -> int:
-    """Return what patches must be multiples of; 8, as for MONAI's SegResNet, where the network does not tell."""
-    return largest_stride(build_network(load_config(bundle, ("inference",), trust=trust))) or 8
-
-
-def _continual_settings(bundle: Path) -> dict[str, Any]:
-    """Return the bundle's settings for fine-tuning, but for where the weights lie: that belongs to the run."""
-    path = bundle / "configs" / "train_continual.json"
-    settings = read_json(path) if path.is_file() else {}
-    return {key: value for key, value in settings.items() if not key.startswith("finetune")}
-
-
-def _anonymous(manifest: Manifest) -> Manifest:
-    """Replace patients by ordinals, which keep the grouping: the copy stays beside results."""
-    names = list(dict.fromkeys(case.patient for _, case in manifest.cases() if case.patient is not None))
-    ordinals = {name: f"p{number:04d}" for number, name in enumerate(names, 1)}
-
-    def anonymous(case: Case) -> Case:
-        return case if case.patient is None else case.model_copy(update={"patient": ordinals[case.patient]})
-
-    return manifest.model_copy(update={part: tuple(anonymous(case) for case in manifest.part(part)) for part in PARTS})
-
-
 def _train(request: Request, out: Path, *, fold: int | None, select_best: bool) -> None:
     start = (
         _random_start(request.bundle)
@@ -335,7 +253,7 @@ def _train(request: Request, out: Path, *, fold: int | None, select_best: bool) 
             "finetune": True,
             "finetune_model_path": str(_starting_weights(request.bundle).resolve()),
             "finetune_minimum_match": _MINIMUM_MATCH,
-            "finetune_skip": _head_of_other_classes(request),
+            "finetune_skip": _head_of_otherclass_names(request),
         }
     )
     train(
@@ -373,38 +291,3 @@ class _Task(Protocol):
 
     def describe(self, manifest: Manifest, evaluation: Any, meaning: str) -> None:
         """Write metadata and documents of the new bundle."""
-
-
-class _Segmenting:
-    """A bundle that makes label maps."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.plan: Plan | None = None
-
-    def prepare(self, manifest: Manifest, anonymous: Manifest) -> Sequence[Finding]:
-        request = self.request
-        self.plan, findings = prepare_bundle(
-            request.bundle,
-            request.out,
-            manifest,
-            request.data_root,
-            wishes=request.wishes,
-            settings=_continual_settings(request.bundle),
-            trust=request.trust,
-        )
-        return findings
-
-    def predict(self, bundle: Path, cases: Sequence[Case], predictions: Path) -> None:
-        images = image_cases(cases, self.request.data_root)
-        with load_predictor(bundle, trust=self.request.trust) as predictor:
-            run_batch(predictor, images, predictions)
-
-    def evaluate(self, manifest: Manifest, cases: Sequence[Case], predictions: Path) -> Evaluation:
-        held_out = manifest.model_copy(update={"training": (), "validation": (), "unlabeled": (), "test": tuple(cases)})
-        return evaluate_segmentations(held_out, root=self.request.data_root, predictions=predictions, part="test")
-
-    def describe(self, manifest: Manifest, evaluation: Any, meaning: str) -> None:
-        if self.plan is not None:
-            request = self.request
-            describe(Description(request.out, manifest, self.plan, evaluation, meaning, source=request.bundle.name))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medssl.bundle.adapt import Wishes
 from medssl.bundle.classifier import load_classifier
-from medssl.bundle.config import get_item, read_json
+from medssl.bundle.config import read_json, set_item
 from medssl.bundle.describe import made_anew, performance_text, write_licence
 from medssl.bundle.run import copy_bundle
+from medssl.bundle.shared import shared_overrides
 from medssl.core.errors import ConfigError
 from medssl.core.files import write_json, write_text
 from medssl.core.findings import Finding
@@ -23,9 +24,6 @@ from medssl.inference.classes import classify_batch
 
 if TYPE_CHECKING:
     from medssl.bundle.finetune import Request
-
-# Of these, what a training is told must hold for inference too
-_SHARED = ("network_def", "image_size", "intensity_mean", "intensity_deviation")
 
 
 class Classifying:
@@ -52,7 +50,7 @@ class Classifying:
             ManifestError: If a training case has no known class.
         """
         out, names = self.request.out, _classes(manifest)
-        plan = {"class_names": names, "settings": self._shared_settings()}
+        plan = {"class_names": names, "settings": shared_overrides(self.request.overrides)}
         path = out / "results" / "plan.json"
         if not path.is_file():
             copy_bundle(self.request.bundle, out)
@@ -109,15 +107,12 @@ class Classifying:
         write_text(out / "docs" / "README.md", written)
         write_licence(out, manifest)
 
-    def _shared_settings(self) -> dict[str, Any]:
-        return {key: value for key, value in self.request.overrides.items() if _top(key) in _SHARED}
-
     def _adapt(self, names: list[str], images: int) -> None:
         configs = self.request.out / "configs"
         train, inference = read_json(configs / "train.json"), read_json(configs / "inference.json")
-        for item_id, value in self._shared_settings().items():
+        for item_id, value in shared_overrides(self.request.overrides).items():
             for content in (train, inference):
-                _set(content, item_id, value)
+                set_item(content, item_id, value)
         train |= {"class_names": names, "output_classes": len(names)}
         inference["network_def"]["out_channels"] = len(names)
         # An epoch sees every image about once
@@ -133,16 +128,6 @@ def _classes(manifest: Manifest) -> list[str]:
         message = f"manifest {manifest.name!r}: expected at least two classes in labels, found {len(names)}."
         raise ConfigError(message, fix='Name all classes, such as {"0": "no finding", "1": "haemorrhage"}.')
     return names
-
-
-def _top(item_id: str) -> str:
-    return item_id.replace("::", "#").split("#")[0]
-
-
-def _set(content: dict[str, Any], item_id: str, value: Any) -> None:
-    *above, last = item_id.replace("::", "#").split("#")
-    target = get_item(content, "#".join(above)) if above else content
-    target[last] = value
 
 
 def _rounded(evaluation: ClassEvaluation) -> dict[str, float]:

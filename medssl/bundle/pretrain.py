@@ -10,6 +10,7 @@ from typing import Any
 from medssl.bundle.config import BundleConfig, config_path, get_item, merge_config, nearest_id, read_json
 from medssl.bundle.resolve import load_config, own_errors, workflow_of
 from medssl.bundle.run import deciding_settings, prepare_run, run_initialized, run_paths, settings_of
+from medssl.bundle.shared import NETWORK, hand_on
 from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import sha256_file, sha256_json, write_json
 from medssl.core.provenance import provenance
@@ -155,6 +156,7 @@ class _Run:
         if is_main:
             settings, resume = settings_of(config, self.manifest), f"checkpoints/{name}.pt"
             prepare_run(self.bundle, self.out, settings, results=f"results/{name}", resume=resume)
+            hand_on(self.out, self.overrides, (NETWORK,))
         record |= {"stage": name, "settings_sha256": self._hash(config)} | run_initialized(flow)
         if is_main:
             record["encoder_sha256"] = self._encoder_sha256(name)

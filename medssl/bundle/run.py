@@ -15,6 +15,7 @@ from typing import Any
 
 from medssl.bundle.config import META, BundleConfig, config_path, get_item, read_json
 from medssl.bundle.resolve import load_config, own_errors, resolved_json, workflow_of
+from medssl.bundle.shared import hand_on
 from medssl.core.errors import ConfigError
 from medssl.core.files import atomic_folder, sha256_file, sha256_json, sole_writer, sweep_leftovers, write_json
 from medssl.core.provenance import provenance
@@ -108,6 +109,7 @@ def train(
     record = provenance("train", manifest=dataset.sha256(), overrides=dict(overrides or {}))
     if is_main:
         prepare_run(bundle, out, settings_of(config, dataset))
+        hand_on(out, overrides or {})
     with sole_writer(out) if is_main else nullcontext():
         record |= run_initialized(flow)
     if is_main:

@@ -82,7 +82,7 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
     from medssl.bundle.adapt import Wishes
     from medssl.bundle.catalog import find_bundle
     from medssl.bundle.ensemble import assemble_ensemble, split_views
-    from medssl.bundle.finetune import prepare_bundle, serves
+    from medssl.bundle.prepare import prepare_bundle, serves
     from medssl.bundle.pretrain import pretrain as run_pretraining
     from medssl.bundle.run import train
     from medssl.data.manifest import load_manifest

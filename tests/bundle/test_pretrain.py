@@ -108,6 +108,15 @@ def test_training_starts_from_the_encoder_of_its_bundle(source: Path, manifest: 
     assert "made by pretrain_first, pretrain_second; loaded: convInit" in caplog.text
 
 
+def test_training_builds_the_network_that_was_pretrained(source: Path, manifest: Path, tmp_path: Path) -> None:
+    wider = {"network_def#init_filters": 16}
+    pretrain(source, manifest=manifest, out=tmp_path / "run", overrides=wider)
+    pretrain(source, manifest=manifest, out=tmp_path / "run", overrides=wider)  # the stages are finished still
+    train(tmp_path / "run", manifest=manifest, out=tmp_path / "trained")
+    report = json.loads((tmp_path / "trained" / "results" / "weights.json").read_text())
+    assert sorted(report["loaded"]) == sorted(_encoder(tmp_path / "run"))
+
+
 def test_training_from_random_weights_can_be_asked_for(source: Path, manifest: Path, tmp_path: Path) -> None:
     pretrain(source, manifest=manifest, out=tmp_path / "run")
     train(tmp_path / "run", manifest=manifest, out=tmp_path / "trained", overrides={"finetune": False})

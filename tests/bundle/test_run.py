@@ -15,11 +15,12 @@ from bundle.process_bundles import evaluated, trained
 from phantoms import write_phantoms
 from processes import in_processes
 
+from medssl.bundle.predictor import load_predictor
 from medssl.bundle.run import copy_bundle, train
 from medssl.core.errors import ConfigError, TrustError
 
-_QUICK = {"epochs": 2, "iterations_per_epoch": 3, "amp": False, "num_workers": 0, "val_interval": 2}
-_QUICK |= {"network_def#channels": [4, 8], "network_def#strides": [2], "network_def#num_res_units": 0}
+_PLAIN = {"epochs": 2, "iterations_per_epoch": 3, "amp": False, "num_workers": 0, "val_interval": 2}
+_QUICK = _PLAIN | {"network_def#channels": [4, 8], "network_def#strides": [2], "network_def#num_res_units": 0}
 _QUICK |= {"patch_size": [16, 16, 16]}
 
 
@@ -55,6 +56,28 @@ def test_a_run_folder_is_a_bundle_and_names_what_made_it(source: Path, manifest:
     assert record == json.loads((tmp_path / "run" / "results" / "run.json").read_text())
     assert len(record["weights_sha256"]) == 64
     assert len(_losses(tmp_path / "run")) == 2
+
+
+def test_inference_of_a_run_has_the_network_and_the_voxels_of_its_training(
+    source: Path, manifest: Path, tmp_path: Path
+) -> None:
+    changed = {**_QUICK, "resample_to_spacing": [1.5, 1.5, 1.5]}
+    train(source, manifest=manifest, out=tmp_path / "run", overrides=changed)
+    inference = json.loads((tmp_path / "run" / "configs" / "inference.json").read_text())
+    assert inference["resample_to_spacing"] == [1.5, 1.5, 1.5]
+    assert inference["network_def"]["channels"] == [4, 8]
+    load_predictor(tmp_path / "run", device="cpu").close()  # the weights fit
+
+
+def test_another_network_keeps_the_channels_of_the_data(source: Path, manifest: Path, tmp_path: Path) -> None:
+    network = {"_target_": "SegResNet", "spatial_dims": 3, "init_filters": 8, "in_channels": 1}
+    network["out_channels"] = "@output_classes"
+    train(source, manifest=manifest, out=tmp_path / "run", overrides={**_PLAIN, "network_def": network})
+    inference = json.loads((tmp_path / "run" / "configs" / "inference.json").read_text())
+    assert inference["network_def"] == {**network, "out_channels": 3}
+    longer = {**_PLAIN, "network_def": network, "epochs": 3}
+    train(source, manifest=manifest, out=tmp_path / "run", overrides=longer)
+    assert len(_losses(tmp_path / "run")) == 3  # the same run went on
 
 
 def test_the_stock_command_trains_the_same_network(source: Path, manifest: Path, tmp_path: Path) -> None:

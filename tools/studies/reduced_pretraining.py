@@ -23,7 +23,7 @@ from working_copy import merge_labels
 
 from medssl.bundle.adapt import Wishes
 from medssl.bundle.catalog import find_bundle
-from medssl.bundle.finetune import prepare_bundle
+from medssl.bundle.prepare import prepare_bundle
 from medssl.cli.main import run as medssl
 from medssl.core.files import sha256_file, write_json
 from medssl.data.manifest import Manifest, load_manifest

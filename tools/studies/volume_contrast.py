@@ -24,7 +24,7 @@ from working_copy import working_copy
 
 from medssl.bundle.adapt import Wishes
 from medssl.bundle.catalog import find_bundle
-from medssl.bundle.finetune import prepare_bundle
+from medssl.bundle.prepare import prepare_bundle
 from medssl.core.files import write_json
 from medssl.data.manifest import load_manifest
 
