@@ -91,6 +91,19 @@ def summarise(plan: StudyPlan, results: Results, *, seed: int = 0) -> list[Row]:
     return _with_holm(rows)
 
 
+def contrast(results: Results, arm: str, against: str, labelled: int, *, seed: int = 0) -> Estimate | None:
+    """Return the paired difference of any two arms at a number of labelled cases, or None without a common draw.
+
+    Args:
+        results: From `run_study`, or the `runs` of a study.json.
+        arm: The arm.
+        against: What is subtracted.
+        labelled: Number of labelled cases.
+        seed: Seed of the bootstrap.
+    """
+    return _difference(_table(results, arm, labelled), _table(results, against, labelled), seed)
+
+
 def labels_saved(rows: Sequence[Row], baseline: str) -> dict[str, dict[int, float | None]]:
     """Return for each arm and number of labels how many labels the baseline needs for the same Dice.
 
@@ -143,12 +156,7 @@ def markdown(plan: StudyPlan, rows: Sequence[Row]) -> str:
 def _row(plan: StudyPlan, arm: Arm, count: int, tables: dict[str, _Table], *, seconds: float, seed: int) -> Row:
     own = tables[arm.name]
     against = plan.ensemble_baseline if arm.group == "ensemble" and plan.ensemble_baseline else plan.baseline
-    other = tables.get(against, {})
-    common = sorted(own.keys() & other.keys())
-    difference = None
-    if arm.name != against and common:
-        pairs = _averaged({key: _minus(own[key], other[key]) for key in common})
-        difference = estimate(pairs, seed=seed, paired=True)
+    difference = None if arm.name == against else _difference(own, tables.get(against, {}), seed)
     values = _averaged(own)
     return Row(
         arm=arm.name,
@@ -160,6 +168,13 @@ def _row(plan: StudyPlan, arm: Arm, count: int, tables: dict[str, _Table], *, se
         per_draw=tuple(float(each) for each in values.mean(1)),
         seconds=seconds,
     )
+
+
+def _difference(own: _Table, other: _Table, seed: int) -> Estimate | None:
+    common = sorted(own.keys() & other.keys())
+    if not common:
+        return None
+    return estimate(_averaged({key: _minus(own[key], other[key]) for key in common}), seed=seed, paired=True)
 
 
 def _table(results: Results, arm: str, count: int) -> _Table:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from studies.small_study import Recorder, manifest, plan
 
-from medssl.studies.summary import Row, estimate, labels_saved, markdown, summarise
+from medssl.studies.summary import Row, contrast, estimate, labels_saved, markdown, summarise
 
 
 @pytest.fixture
@@ -29,6 +29,16 @@ def test_difference_is_paired_so_that_equal_gains_have_no_spread(rows: list[Row]
 def test_ensembles_are_compared_with_ensembles(rows: list[Row]) -> None:
     assert row(rows, "better", 1).against == "plain"
     assert row(rows, "plain_three", 1).difference is None
+
+
+def test_any_two_arms_can_be_contrasted(tmp_path) -> None:
+    from medssl.studies.run import run_study
+
+    runs = run_study(plan(), manifest(), tmp_path, Recorder().hands)
+    there, back = contrast(runs, "better", "plain", 1), contrast(runs, "plain", "better", 1)
+    assert there == row(summarise(plan(), runs), "better", 1).difference
+    assert (back.mean, back.low, back.high) == pytest.approx((-there.mean, -there.high, -there.low))
+    assert contrast(runs, "better", "plain", 99) is None
 
 
 def test_holm_multiplies_the_smallest_p_by_the_number_of_contrasts(rows: list[Row]) -> None:
