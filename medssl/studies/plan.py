@@ -171,6 +171,9 @@ class StudyPlan(_Strict):
             if not count.isdigit() or any(len(set(ids)) != int(count) for ids in draws):
                 message = f"draws, {count}: expected lists of {count} different case ids each"
                 raise ValueError(message)
+            if len({frozenset(ids) for ids in draws}) < len(draws):
+                message = f"draws, {count}: a draw repeats another one; it would count twice in every interval"
+                raise ValueError(message)
         return self
 
     def arm(self, name: str) -> Arm:

@@ -39,6 +39,7 @@ def test_hash_ignores_title_and_follows_what_decides() -> None:
         ({"baseline": "plane"}, 'Did you mean "plain"'),
         ({"draws": {"2": [["t0"]]}}, "lists of 2 different case ids"),
         ({"draws": {"2": [["t0", "t0"]]}}, "lists of 2 different case ids"),
+        ({"draws": {"2": [["t0", "t1"], ["t2", "t3"], ["t1", "t0"]]}}, "a draw repeats another one"),
         ({"draws": {}}, "draws: "),
         ({"draws": {"2": []}}, "draws#2: "),
         ({"seeds": []}, "seeds: "),

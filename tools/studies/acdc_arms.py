@@ -17,6 +17,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from labelled_draws import labelled_draws
 from same_options import require_same_options
 
 from medssl.bundle.catalog import find_bundle
@@ -52,8 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     require_same_options(options.out, options, may_change=("labelled", "draws"))
     make_bundle(options.out / "arms" / SOURCE, options.side, options.batch_size)
-    splits = json.loads((options.data / "acdc" / "splits.json").read_text(encoding="utf-8"))
-    draws = {count: splits["labelled_draws"][count][: options.draws] for count in options.labelled}
+    draws = labelled_draws(options.data, "acdc", options.labelled, options.draws)
     write_json(options.out / "plan.json", plan(draws, options))
 
 

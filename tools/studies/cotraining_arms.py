@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from labelled_draws import labelled_draws
 from same_options import require_same_options
 
 from medssl.bundle.catalog import find_bundle
@@ -54,8 +55,7 @@ def main() -> None:
     require_same_options(options.out, options, may_change=("labelled", "draws"))
     for name, change in ARMS.items():
         make_arm(options.out / "arms" / f"hippocampus_mri_{name}", change, network=options.network)
-    splits = json.loads((options.data / options.dataset / "splits.json").read_text(encoding="utf-8"))
-    draws = {count: splits["labelled_draws"][count][: options.draws] for count in options.labelled}
+    draws = labelled_draws(options.data, options.dataset, options.labelled, options.draws)
     content = plan(options.question, options.dataset, draws, options.budget)
     if options.network == "unet":
         content["name"] += ", the yardstick's UNet in every arm"

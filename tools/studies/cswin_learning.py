@@ -19,6 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from labelled_draws import labelled_draws
 from same_options import require_same_options
 from working_copy import working_copy
 
@@ -66,12 +67,10 @@ def main() -> None:
     options = parser.parse_args()
     require_same_options(options.out, options, may_change=("repeats",))
     out = options.out
-    splits = json.loads((options.data / options.dataset / "splits.json").read_text(encoding="utf-8"))
     working_copy(options.dataset, options.data, out)
     for name, network in NETWORKS.items():
         make_arm(out, name, network, options)
-    count = COUNTS[options.dataset]
-    few = {count: splits["labelled_draws"][count][: options.repeats]}
+    few = labelled_draws(options.data, options.dataset, [COUNTS[options.dataset]], options.repeats)
     everything = load_manifest(out / "manifest.json").training
     write_json(out / "few.json", plan(options, few, seeds=1))
     write_json(

@@ -17,6 +17,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from labelled_draws import labelled_draws
 from same_options import require_same_options
 from short_pretraining import pretrain_slices
 from working_copy import merge_labels
@@ -65,14 +66,13 @@ def main() -> None:
     require_same_options(options.out, options, may_change=("labelled", "draws", "pretrain_only"))
     out, dataset = options.out, Path("data_manifests") / f"{options.dataset}.json"
     root = options.data / options.dataset
-    splits = json.loads((root / "splits.json").read_text(encoding="utf-8"))
     if options.dataset == "brains":
         dataset, root = merge_labels(dataset, root.resolve(), out / "merged")
     manifest = load_manifest(dataset)
     kept = reduce_all(manifest, root, out)
     encoders = {name: make_encoder(name, root, options) for name in REDUCTIONS}
     make_arms(out, encoders, manifest, root, options)
-    write_json(out / "plan.json", plan(options, kept, encoders, splits))
+    write_json(out / "plan.json", plan(options, kept, encoders))
     print(json.dumps(kept), flush=True)
     if not options.pretrain_only:
         words = ["study", str(out / "plan.json"), "--manifest", str(dataset)]
@@ -127,9 +127,7 @@ def make_arms(
             shutil.copy2(file, folder / "models" / file.name)
 
 
-def plan(
-    options: argparse.Namespace, kept: dict[str, int], encoders: dict[str, Path], splits: dict[str, Any]
-) -> dict[str, Any]:
+def plan(options: argparse.Namespace, kept: dict[str, int], encoders: dict[str, Path]) -> dict[str, Any]:
     made = ", ".join(f"{name} {kept[name]} slices ({sha256_file(file)[:8]})" for name, file in encoders.items())
     about = (
         f"{PRIMARY} {options.dataset}, {options.stage}, {options.size}, {options.steps} steps of {options.batch} "
@@ -140,7 +138,7 @@ def plan(
         "name": f"Reduction before pre-training: {options.dataset}",
         "about": about,
         "part": "test",
-        "draws": {count: splits["labelled_draws"][count][: options.draws] for count in options.labelled},
+        "draws": labelled_draws(options.data, options.dataset, options.labelled, options.draws),
         "seeds": [0],
         "budget": options.budget,
         "baseline": "every_n",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cotraining_arms import supervised
+from labelled_draws import labelled_draws
 from same_options import require_same_options
 from working_copy import working_copy
 
@@ -73,8 +74,7 @@ def main() -> None:
     working_copy(options.dataset, options.data, options.out)
     for name in ("one", "views"):
         make_bundle(options.out / "arms" / f"{options.dataset}_mri_{name}", options.out, setting)
-    splits = json.loads((options.data / options.dataset / "splits.json").read_text(encoding="utf-8"))
-    draws = {count: splits["labelled_draws"][count][: options.draws] for count in options.labelled}
+    draws = labelled_draws(options.data, options.dataset, options.labelled, options.draws)
     write_json(options.out / "plan.json", plan(options, draws))
 
 

@@ -1,0 +1,20 @@
+"""Which training cases are labelled in each draw of a study, from the splits.json of a shared data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def labelled_draws(data: Path, dataset: str, counts: Sequence[str], number: int) -> dict[str, list[list[str]]]:
+    """Return the first draws for each number of labelled cases; a draw that repeats an earlier one is passed over.
+
+    Args:
+        data: Folder with a folder for each data set.
+        dataset: Name of the data set.
+        counts: Numbers of labelled cases, as splits.json writes them.
+        number: Draws wanted; fewer are returned where there are not as many different ones.
+    """
+    known = json.loads((data / dataset / "splits.json").read_text(encoding="utf-8"))["labelled_draws"]
+    return {count: [list(ids) for ids in dict.fromkeys(map(tuple, known[count]))][:number] for count in counts}
