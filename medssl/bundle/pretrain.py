@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from medssl.bundle.resolve import load_config, own_errors, workflow_of
 from medssl.bundle.run import deciding_settings, prepare_run, run_initialized, run_paths, settings_of
 from medssl.bundle.shared import NETWORK, hand_on
 from medssl.core.errors import CheckpointError, ConfigError
-from medssl.core.files import sha256_file, sha256_json, write_json
+from medssl.core.files import sha256_file, sha256_json, sole_writer, write_json
 from medssl.core.provenance import provenance
 from medssl.data.manifest import Manifest, load_manifest
 from medssl.training.distributed import is_launched, is_main_process
@@ -157,7 +158,8 @@ class _Run:
             settings, resume = settings_of(config, self.manifest), f"checkpoints/{name}.pt"
             prepare_run(self.bundle, self.out, settings, results=f"results/{name}", resume=resume)
             hand_on(self.out, self.overrides, (NETWORK,))
-        record |= {"stage": name, "settings_sha256": self._hash(config)} | run_initialized(flow)
+        with sole_writer(self.out) if is_main else nullcontext():
+            record |= {"stage": name, "settings_sha256": self._hash(config)} | run_initialized(flow)
         if is_main:
             record["encoder_sha256"] = self._encoder_sha256(name)
             write_json(self._record_file(name), record)

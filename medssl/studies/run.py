@@ -84,7 +84,7 @@ def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) ->
 def run_study(
     plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands, *, only: Iterable[str] = ()
 ) -> list[dict[str, Any]]:
-    """Carry out what is missing of a study and return the results of all its runs, in their order.
+    """Carry out what is missing of a study and return the results of all runs that are there, in their order.
 
     A run's result.json appears when it is complete, so the same call goes on after any stop. A run that fails leaves
     the error in its result and is tried again by the next call.
@@ -94,7 +94,7 @@ def run_study(
         manifest: The dataset, with all labels; each run sees those of its draw.
         out: Folder of the study.
         hands: What trains and scores.
-        only: Names of arms; by default all.
+        only: Names of arms to carry out; by default all.
 
     Raises:
         ConfigError: If the plan has no arm of a name in `only`.
@@ -105,11 +105,11 @@ def run_study(
         message = f"expected names of the plan's arms ({', '.join(names)}), found {name!r}.{did_you_mean(name, names)}"
         raise ConfigError(message)
     write_json(out / "plan.json", plan.to_json())
-    results = []
-    for run in plan.runs():
-        if run.arm.name in wanted:
-            results.append(_outcome(run, plan, manifest, out, hands))
-    return results
+    found = [
+        _outcome(run, plan, manifest, out, hands) if run.arm.name in wanted else _done(run, plan, manifest, out)
+        for run in plan.runs()
+    ]
+    return [result for result in found if result is not None]
 
 
 def read_results(plan: StudyPlan, manifest: Manifest, out: Path) -> list[dict[str, Any]]:

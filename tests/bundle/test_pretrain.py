@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from phantoms import write_phantoms
 from medssl.bundle.pretrain import pretrain, stage_names
 from medssl.bundle.run import train
 from medssl.core.errors import CheckpointError, ConfigError
+from medssl.core.files import sole_writer
 from medssl.methods.supervised import SupervisedStep
 
 
@@ -68,6 +70,14 @@ def test_a_stop_in_the_second_stage_changes_nothing(source: Path, manifest: Path
     pretrain(source, manifest=manifest, out=tmp_path / "run")
     assert calls == [1, 2, 1, 2]
     assert _same(tmp_path / "undisturbed", tmp_path / "run")
+
+
+def test_two_at_once_in_one_folder_are_refused(source: Path, manifest: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("medssl.bundle.pretrain.sole_writer", partial(sole_writer, patience=0.0))
+    pretrain(source, manifest=manifest, out=tmp_path / "run", stages=["pretrain_first"])
+    with sole_writer(tmp_path / "run"), pytest.raises(ConfigError, match="another process is writing there"):
+        pretrain(source, manifest=manifest, out=tmp_path / "run")
+    pretrain(source, manifest=manifest, out=tmp_path / "run")
 
 
 def test_other_settings_are_refused(source: Path, manifest: Path, tmp_path: Path) -> None:

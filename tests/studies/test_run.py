@@ -17,6 +17,15 @@ def test_every_cell_runs_once_and_a_second_call_runs_nothing(tmp_path: Path) -> 
     assert second.ran == []
 
 
+def test_arms_that_are_not_run_now_stay_in_the_results(tmp_path: Path) -> None:
+    before = run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["better"])
+    recorder = Recorder()
+    together = run_study(plan(), manifest(), tmp_path, recorder.hands, only=["plain"])
+    assert {each["arm"] for each in together} == {"plain", "better"}
+    assert all(each in together for each in before)
+    assert not any(key.startswith("better") for key in recorder.ran)
+
+
 def test_each_run_sees_the_labels_of_its_draw_only(tmp_path: Path) -> None:
     run_study(plan(), manifest(), tmp_path, Recorder().hands)
     seen = load_manifest(tmp_path / "runs" / "plain" / "labelled2_draw1_seed0" / "manifest.json")
