@@ -162,15 +162,28 @@ def get_item(content: Any, item_id: str) -> Any:
     return content
 
 
+def has_item(content: Any, item_id: str) -> bool:
+    """Tell whether there is an item with an id."""
+    try:
+        get_item(content, item_id)
+    except KeyError:
+        return False
+    return True
+
+
 def set_item(content: dict[str, Any], item_id: str, value: Any) -> None:
-    """Change the item with an id in place, or add it to what is above it.
+    """Change the item with an id in place, or add it to the mapping above it.
 
     Raises:
-        KeyError: If there is nothing above it.
+        KeyError: If there is nothing above it, or a list without this number.
     """
-    *above, last = item_id.replace("::", "#").split("#")
-    target = get_item(content, "#".join(above)) if above else content
-    target[last] = value
+    above, _, last = item_id.replace("::", "#").rpartition("#")
+    target = get_item(content, above) if above else content
+    if isinstance(target, list):
+        get_item(content, item_id)
+        target[int(last)] = value
+    else:
+        target[last] = value
 
 
 def nearest_id(content: Any, item_id: str) -> str:

@@ -89,15 +89,21 @@ def _metadata(metadata: dict[str, Any], known: Description) -> dict[str, Any]:
         "format": "hounsfield" if manifest.modality.upper() == "CT" else "magnitude",
         "modality": manifest.modality,
         "num_channels": plan.channels,
-        "spatial_shape": list(plan.patch_size),
+        "spatial_shape": _of_inference(known, "patch_size"),
         "channel_def": {str(i): f"{manifest.modality} {i}" for i in range(plan.channels)},
     }
     pred |= {
         "num_channels": len(plan.class_names),
-        "spatial_shape": list(plan.patch_size),
+        "spatial_shape": _of_inference(known, "patch_size"),
         "channel_def": {str(i): name for i, name in enumerate(plan.class_names)},
     }
     return metadata
+
+
+def _of_inference(known: Description, key: str) -> list[float]:
+    """Return what inference.json says of the input; it may differ from the plan where the user asked for it."""
+    value: list[float] = read_json(known.folder / "configs" / "inference.json")[key]
+    return value
 
 
 def _inference_memory(folder: Path) -> str | None:
@@ -123,8 +129,8 @@ def _scores(evaluation: Evaluation | None) -> dict[str, float]:
 
 def _readme(known: Description) -> str:
     manifest, plan = known.manifest, known.plan
-    shape = " x ".join(str(extent) for extent in plan.patch_size)
-    spacing = " x ".join(f"{value:g}" for value in plan.spacing_mm)
+    shape = " x ".join(str(extent) for extent in _of_inference(known, "patch_size"))
+    spacing = " x ".join(f"{value:g}" for value in _of_inference(known, "resample_to_spacing"))
     return _TEMPLATE.format(
         name=known.folder.name,
         dataset=manifest.name,

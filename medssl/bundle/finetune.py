@@ -181,15 +181,15 @@ def _was_validated(out: Path) -> bool:
     return log.is_file() and '"kind": "validation"' in log.read_text(encoding="utf-8", errors="replace")
 
 
-def _head_of_otherclass_names(request: Request) -> list[str]:
+def _head_of_other_classes(request: Request) -> list[str]:
     """Name the tensors that depend on the number of classes, if the source bundle's classes are not the new ones.
 
     Equal numbers of classes are no reason to keep a head: a channel that meant one organ is a bad start for another.
     """
     if class_names(request.bundle) == class_names(request.out):
         return []
-    config = load_config(request.out, ("inference",), trust=request.trust)
-    classes = config.content["network_def"]["out_channels"]
+    config = load_config(request.out, ("train",), request.overrides, trust=request.trust)
+    classes = len(class_names(request.out))
     shapes = [
         {name: tensor.shape for name, tensor in build_network(config, out_channels=count).state_dict().items()}
         for count in (classes, classes + 1)
@@ -253,7 +253,7 @@ def _train(request: Request, out: Path, *, fold: int | None, select_best: bool) 
             "finetune": True,
             "finetune_model_path": str(_starting_weights(request.bundle).resolve()),
             "finetune_minimum_match": _MINIMUM_MATCH,
-            "finetune_skip": _head_of_otherclass_names(request),
+            "finetune_skip": _head_of_other_classes(request),
         }
     )
     train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,8 @@ from medssl.bundle.adapt import Wishes
 from medssl.bundle.classifier import load_classifier
 from medssl.bundle.config import read_json, set_item
 from medssl.bundle.describe import made_anew, performance_text, write_licence
+from medssl.bundle.inherit import inherited
 from medssl.bundle.run import copy_bundle
-from medssl.bundle.shared import shared_overrides
 from medssl.core.errors import ConfigError
 from medssl.core.files import write_json, write_text
 from medssl.core.findings import Finding
@@ -50,7 +51,7 @@ class Classifying:
             ManifestError: If a training case has no known class.
         """
         out, names = self.request.out, _classes(manifest)
-        plan = {"class_names": names, "settings": shared_overrides(self.request.overrides)}
+        plan = {"class_names": names, "settings": inherited(self.request.overrides)}
         path = out / "results" / "plan.json"
         if not path.is_file():
             copy_bundle(self.request.bundle, out)
@@ -110,9 +111,9 @@ class Classifying:
     def _adapt(self, names: list[str], images: int) -> None:
         configs = self.request.out / "configs"
         train, inference = read_json(configs / "train.json"), read_json(configs / "inference.json")
-        for item_id, value in shared_overrides(self.request.overrides).items():
+        for item_id, value in inherited(self.request.overrides).items():
             for content in (train, inference):
-                set_item(content, item_id, value)
+                set_item(content, item_id, deepcopy(value))
         train |= {"class_names": names, "output_classes": len(names)}
         inference["network_def"]["out_channels"] = len(names)
         # An epoch sees every image about once

@@ -8,10 +8,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.config import BundleConfig, config_path, get_item, merge_config, nearest_id, read_json
+from medssl.bundle.config import BundleConfig, config_path, has_item, merge_config, nearest_id, read_json
+from medssl.bundle.inherit import NETWORK, inherited, write_inherited
 from medssl.bundle.resolve import load_config, own_errors, workflow_of
-from medssl.bundle.run import deciding_settings, prepare_run, run_initialized, run_paths, settings_of
-from medssl.bundle.shared import NETWORK, hand_on
+from medssl.bundle.run import copy_once, deciding_settings, prepare_run, run_initialized, run_paths, settings_of
 from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import sha256_file, sha256_json, sole_writer, write_json
 from medssl.core.provenance import provenance
@@ -100,22 +100,14 @@ def _overrides_of(bundle: Path, names: Sequence[str], overrides: Mapping[str, An
         for name in dict.fromkeys((*names, *others))
     }
     for item_id in overrides:
-        if not any(_has(content, item_id) for content in contents.values()):
+        if not any(has_item(content, item_id) for content in contents.values()):
             hint = nearest_id(contents[names[0]], item_id)
             message = f"--set {item_id}: no stage of {', '.join(names)} has this id.{hint} Correct the id."
             raise ConfigError(message)
     return {
-        name: {item_id: value for item_id, value in overrides.items() if _has(contents[name], item_id)}
+        name: {item_id: value for item_id, value in overrides.items() if has_item(contents[name], item_id)}
         for name in names
     }
-
-
-def _has(content: dict[str, Any], item_id: str) -> bool:
-    try:
-        get_item(content, item_id)
-    except KeyError:
-        return False
-    return True
 
 
 class _Run:
@@ -156,14 +148,29 @@ class _Run:
         record = provenance("pretrain", manifest=self.manifest.sha256(), overrides=self.overrides)
         if is_main:
             settings, resume = settings_of(config, self.manifest), f"checkpoints/{name}.pt"
-            prepare_run(self.bundle, self.out, settings, results=f"results/{name}", resume=resume)
-            hand_on(self.out, self.overrides, (NETWORK,))
+            copy_once(self.bundle, self.out)
         with sole_writer(self.out) if is_main else nullcontext():
+            if is_main:
+                prepare_run(self.out, settings, results=f"results/{name}", resume=resume)
             record |= {"stage": name, "settings_sha256": self._hash(config)} | run_initialized(flow)
         if is_main:
+            self._hand_on(name, config)
             record["encoder_sha256"] = self._encoder_sha256(name)
             write_json(self._record_file(name), record)
         return record
+
+    def _hand_on(self, name: str, config: BundleConfig) -> None:
+        """Let the training build the network that was pre-trained, where it is the training's own network.
+
+        The network of a stage may also be a part of it, such as one view of several.
+        """
+        own, training = (read_json(self.out / "configs" / f"{each}.json").get(NETWORK) for each in (name, "train"))
+        if own and training and own.get("_target_") == training.get("_target_"):
+            write_inherited(self.out, config, self.overrides, (NETWORK,))
+        elif changed := list(inherited(self.overrides, (NETWORK,))):
+            _logger.warning(
+                "%s: train.json has another network than this stage; tell it %s too", name, ", ".join(changed)
+            )
 
     def _encoder_sha256(self, name: str) -> str:
         encoder = self.out / _ENCODER

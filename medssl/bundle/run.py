@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from medssl.bundle.config import META, BundleConfig, config_path, get_item, read_json
+from medssl.bundle.inherit import write_inherited
 from medssl.bundle.resolve import load_config, own_errors, resolved_json, workflow_of
-from medssl.bundle.shared import hand_on
 from medssl.core.errors import ConfigError
 from medssl.core.files import atomic_folder, sha256_file, sha256_json, sole_writer, sweep_leftovers, write_json
 from medssl.core.provenance import provenance
@@ -108,10 +108,13 @@ def train(
     is_main = is_main_process()
     record = provenance("train", manifest=dataset.sha256(), overrides=dict(overrides or {}))
     if is_main:
-        prepare_run(bundle, out, settings_of(config, dataset))
-        hand_on(out, overrides or {})
+        copy_once(bundle, out)
     with sole_writer(out) if is_main else nullcontext():
+        if is_main:
+            prepare_run(out, settings_of(config, dataset))
         record |= run_initialized(flow)
+        if is_main:
+            write_inherited(out, config, overrides or {})
     if is_main:
         record["weights_sha256"] = sha256_file(out / "models" / "model.pt")
         write_json(out / _RESULTS / "run.json", record)
@@ -189,23 +192,32 @@ def run_initialized(flow: Any) -> dict[str, Any]:
     }
 
 
-def prepare_run(
-    bundle: Path, out: Path, settings: dict[str, Any], *, results: str = _RESULTS, resume: str = _RESUME
-) -> None:
-    """Make the run folder, or refuse to continue a run that had other settings; then record the settings.
+def copy_once(bundle: Path, out: Path) -> None:
+    """Make the run folder, unless it is a bundle already.
 
     Args:
-        bundle: Source bundle, copied if `out` is none yet.
+        bundle: Source bundle.
+        out: Run folder.
+
+    Raises:
+        ConfigError: If `out` holds something else.
+    """
+    if not (out / "configs").is_dir():
+        copy_bundle(bundle, out)
+
+
+def prepare_run(out: Path, settings: dict[str, Any], *, results: str = _RESULTS, resume: str = _RESUME) -> None:
+    """Refuse to continue a run that had other settings; then record the settings. Its only writer calls this.
+
+    Args:
         out: Run folder.
         settings: What `settings_of` returned.
         results: Folder below `out` that keeps resolved.json.
         resume: Resume file below `out`.
 
     Raises:
-        ConfigError: If `out` holds something else, or a run with other settings.
+        ConfigError: If `out` holds a run with other settings.
     """
-    if not (out / "configs").is_dir():
-        copy_bundle(bundle, out)
     sweep_leftovers(out)
     saved_file = out / results / "resolved.json"
     if (out / resume).is_file() and saved_file.is_file():

@@ -131,12 +131,9 @@ def train_only(network: nn.Module, modules: Sequence[nn.Module]) -> None:
 def feature_shape(network: nn.Module, image_size: Sequence[int], channels: int, *, blocks: int) -> torch.Size:
     """Return channels and size of the features behind some decoder blocks, (F, x, y, z), by one pass in evaluation."""
     split = require_pretrained(network)
-    was_training = network.training
-    network.eval()
     image = torch.zeros(1, channels, *image_size, device=next(network.parameters()).device)
-    shape = split.decode_blocks(split.encode(image), blocks).shape[1:]
-    network.train(was_training)
-    return shape
+    with evaluation_mode(network):
+        return split.decode_blocks(split.encode(image), blocks).shape[1:]
 
 
 class TailOfModules:

@@ -75,8 +75,10 @@ def test_a_stop_in_the_second_stage_changes_nothing(source: Path, manifest: Path
 def test_two_at_once_in_one_folder_are_refused(source: Path, manifest: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("medssl.bundle.pretrain.sole_writer", partial(sole_writer, patience=0.0))
     pretrain(source, manifest=manifest, out=tmp_path / "run", stages=["pretrain_first"])
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.json")}
     with sole_writer(tmp_path / "run"), pytest.raises(ConfigError, match="another process is writing there"):
-        pretrain(source, manifest=manifest, out=tmp_path / "run")
+        pretrain(source, manifest=manifest, out=tmp_path / "run", overrides={"network_def#init_filters": 16})
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.json")} == before
     pretrain(source, manifest=manifest, out=tmp_path / "run")
 
 

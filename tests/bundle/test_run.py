@@ -17,7 +17,7 @@ from processes import in_processes
 
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.run import copy_bundle, train
-from medssl.core.errors import ConfigError, TrustError
+from medssl.core.errors import CheckpointError, ConfigError, TrustError
 
 _PLAIN = {"epochs": 2, "iterations_per_epoch": 3, "amp": False, "num_workers": 0, "val_interval": 2}
 _QUICK = _PLAIN | {"network_def#channels": [4, 8], "network_def#strides": [2], "network_def#num_res_units": 0}
@@ -69,7 +69,16 @@ def test_inference_of_a_run_has_the_network_and_the_voxels_of_its_training(
     load_predictor(tmp_path / "run", device="cpu").close()  # the weights fit
 
 
-def test_another_network_keeps_the_channels_of_the_data(source: Path, manifest: Path, tmp_path: Path) -> None:
+def test_an_attempt_that_fails_leaves_nothing_to_the_next_one(source: Path, manifest: Path, tmp_path: Path) -> None:
+    missing = {"finetune": True, "finetune_model_path": str(tmp_path / "none.pt")}
+    with pytest.raises(CheckpointError):
+        train(source, manifest=manifest, out=tmp_path / "run", overrides={**_QUICK, **missing})
+    for name in ("train", "inference"):
+        file = f"configs/{name}.json"
+        assert (tmp_path / "run" / file).read_bytes() == (source / file).read_bytes()
+
+
+def test_another_network_is_trained_and_inferred_with(source: Path, manifest: Path, tmp_path: Path) -> None:
     network = {"_target_": "medssl.networks.CSwinUNet", "size": "tiny", "in_channels": 1}
     network["out_channels"] = "@output_classes"
     plain = {**_PLAIN, "patch_size": [32, 32, 32], "batch_size": 1}

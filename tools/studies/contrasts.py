@@ -20,11 +20,14 @@ def main() -> None:
     parser.add_argument("pairs", nargs="+", help="ARM-ARM")
     options = parser.parse_args()
     runs = json.loads(options.study.read_text(encoding="utf-8"))["runs"]
+    arms = {run["arm"] for run in runs}
     counts = sorted({run["labelled"] for run in runs})
     print("| difference |" + "".join(f" {count} labelled |" for count in counts))
     print("|---" * (len(counts) + 1) + "|")
     for pair in options.pairs:
-        arm, against = pair.split("-")
+        arm, _, against = pair.partition("-")
+        if unknown := {arm, against} - arms:
+            raise SystemExit(f"{pair}: no arm {', '.join(sorted(unknown))}; there are {', '.join(sorted(arms))}.")
         cells = [_shown(contrast(runs, arm, against, count)) for count in counts]
         print(f"| {arm} - {against} | " + " | ".join(cells) + " |")
 

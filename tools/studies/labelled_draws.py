@@ -17,4 +17,12 @@ def labelled_draws(data: Path, dataset: str, counts: Sequence[str], number: int)
         number: Draws wanted; fewer are returned where there are not as many different ones.
     """
     known = json.loads((data / dataset / "splits.json").read_text(encoding="utf-8"))["labelled_draws"]
-    return {count: [list(ids) for ids in dict.fromkeys(map(tuple, known[count]))][:number] for count in counts}
+    return {count: _different(known[count])[:number] for count in counts}
+
+
+def _different(draws: list[list[str]]) -> list[list[str]]:
+    found: list[list[str]] = []
+    for ids in draws:
+        if set(ids) not in map(set, found):
+            found.append(ids)
+    return found

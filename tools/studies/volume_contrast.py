@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,9 @@ def main() -> None:
 
 def make_bundle(folder: Path, data: Path, setting: Setting) -> None:
     """Adapt the co-trained bundle to the data, for all views or with one network, and add the stages in 3D."""
-    if folder.exists():
+    if (folder / "configs" / "pretrain_local.json").is_file():  # the last one written
         return
+    shutil.rmtree(folder, ignore_errors=True)
     manifest = load_manifest(data / "manifest.json")
     prepare_bundle(find_bundle(SEGMENTING), folder, manifest, data, wishes=Wishes(), settings={})
     train, inference = (folder / "configs" / f"{name}.json" for name in ("train", "inference"))
