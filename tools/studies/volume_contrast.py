@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--part", choices=["validation", "test"], default="validation")
     parser.add_argument("--labelled", nargs="+", default=["1", "2", "4"])
     parser.add_argument("--draws", type=int, default=3)
-    parser.add_argument("--budget", type=int, default=600, help="patches passed forward and back by each arm")
+    parser.add_argument("--budget", type=int, default=600, help="patches passed forward and back by each network")
     parser.add_argument("--pretraining", type=int, default=200, help="iterations of each stage")
     options = parser.parse_args()
     require_same_options(options.out, options, may_change=("labelled", "draws"))
@@ -143,8 +143,10 @@ def _normalise_as_training(content: Content) -> None:
 
 def plan(options: argparse.Namespace, draws: dict[str, list[list[str]]]) -> Content:
     one: Content = {"bundle": f"arms/{options.dataset}_mri_one", "patches_per_iteration": 2}
-    # Two labelled patches by each of three views, and in the second half two unlabelled ones too
+    # Two labelled patches by each of three views, and in the second half two unlabelled ones too; three networks get
+    # three times the patches of one, and are compared with each other only
     views: Content = {"bundle": f"arms/{options.dataset}_mri_views", "patches_per_iteration": 9, "group": "ensemble"}
+    views["budget"] = 3 * options.budget
     both = {"stages": ["pretrain_global", "pretrain_local"], "iterations": options.pretraining}
     return {
         "name": f"Global and local contrast in 3D on {options.dataset}",
