@@ -45,8 +45,7 @@ def write_inherited(
             above = "#".join(_steps(item_id)[:-1])
             if has_item(content, above or item_id):
                 set_item(content, item_id, value)
-        if content != read_json(path):
-            write_json(path, content)
+        write_json(path, content)
 
 
 def _evaluated(config: BundleConfig, item_id: str) -> Any:

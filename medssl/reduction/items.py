@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from medssl.core.findings import Finding
 from medssl.data.images import is_image_file, read_image
 from medssl.data.manifest import Case, resolve_image
 from medssl.data.volumes import Volume, read_volume
+from medssl.data.workers import default_threads, default_workers, map_isolated
 from medssl.reduction.hashing import Grey, Hashes, dhash, fine_dhash, thumbnails
 from medssl.reduction.likeness import Outline, outline
 
@@ -83,6 +85,17 @@ class CaseItems:
     fine: Hashes | None = None
     outline: Outline | None = None
     findings: list[Finding] = field(default_factory=list)
+
+
+def read_all(tasks: Sequence[ItemTask], *, workers: int | None) -> list[CaseItems | Exception]:
+    """Read many cases; what cannot be read is an exception in its place.
+
+    Args:
+        tasks: Which cases, and how.
+        workers: Processes; 0 reads one case after another, None chooses by the size of the files.
+    """
+    count = default_workers(task.root / task.case.image[0] for task in tasks) if workers is None else workers
+    return map_isolated(read_items, tasks, workers=count, threads=1 if workers == 0 else default_threads())
 
 
 def read_items(task: ItemTask) -> CaseItems:

@@ -21,10 +21,9 @@ from medssl.core.findings import Finding, finding_from
 from medssl.data.images import is_image_file
 from medssl.data.manifest import Case, Manifest, Part, resolve_image
 from medssl.data.volumes import read_header
-from medssl.data.workers import default_threads, default_workers, map_isolated
 from medssl.reduction.hash_index import HashIndex
 from medssl.reduction.hashing import HASH_BITS, Hashes, hamming
-from medssl.reduction.items import CaseItems, ItemTask, Window, read_items
+from medssl.reduction.items import CaseItems, ItemTask, Window, read_all
 from medssl.reduction.likeness import FEW_SCANS, likeness, stands_out, step_for, usual_distances
 
 # The scan itself, in another crop, kernel or file, has most of its slices in common; look-alike anatomy has few
@@ -117,10 +116,8 @@ def find_leaks(
         ItemTask(root=root, case=case, modality=manifest.modality, window=window, outline_step=step)
         for _, case in cases
     ]
-    count = default_workers(root / task.case.image[0] for task in tasks) if workers is None else workers
     read, findings = [], []
-    outcomes = map_isolated(read_items, tasks, workers=count, threads=1 if workers == 0 else default_threads())
-    for (part, case), outcome in zip(cases, outcomes, strict=True):
+    for (part, case), outcome in zip(cases, read_all(tasks, workers=workers), strict=True):
         if isinstance(outcome, CaseItems):
             read.append(_Scan(part, case, outcome))
         else:

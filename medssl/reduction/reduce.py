@@ -15,10 +15,9 @@ from medssl.core.errors import ConfigError
 from medssl.core.findings import Finding, finding_from
 from medssl.core.provenance import package_versions
 from medssl.data.manifest import Case, Manifest, Part
-from medssl.data.workers import default_threads, default_workers, map_isolated
 from medssl.reduction.audit import Audit, Reason, Row
 from medssl.reduction.hashing import Grey, dhash, hash_text
-from medssl.reduction.items import VOLUME_SLICES, CaseItems, ItemTask, read_items
+from medssl.reduction.items import VOLUME_SLICES, CaseItems, ItemTask, read_all
 from medssl.reduction.selection import NOBODY, Selection, calibrated, chosen, evenly, greedy, most_different
 from medssl.reduction.settings import HASH_6, Settings
 from medssl.reduction.similarity import CosineMeasure, HammingMeasure, Measure, NmiMeasure, SsimMeasure
@@ -127,9 +126,7 @@ class _Run:
             )
             for _, case in self.cases
         ]
-        count = default_workers(self.root / task.case.image[0] for task in tasks) if workers is None else workers
-        outcomes = map_isolated(read_items, tasks, workers=count, threads=1 if workers == 0 else default_threads())
-        for task, outcome in zip(tasks, outcomes, strict=True):
+        for task, outcome in zip(tasks, read_all(tasks, workers=workers), strict=True):
             if isinstance(outcome, CaseItems):
                 self.items.append(outcome)
                 self.findings += outcome.findings
