@@ -17,18 +17,20 @@ from medssl.networks.multi_view_net import MultiViewNet
 from medssl.networks.weights import read_weights
 
 
-def assemble_ensemble(members: Sequence[Path], out: Path) -> None:
+def assemble_ensemble(members: Sequence[Path], out: Path, *, trust: bool = False) -> None:
     """Write a bundle whose network is the ensemble of the members' networks; it runs like any other bundle.
 
     Args:
         members: Bundles with weights and one inference.json.
         out: New folder.
+        trust: Run code that bundles do not need.
 
     Raises:
+        TrustError: If a bundle would run code and `trust` is not given.
         ConfigError: If there are fewer than two members, or they differ in how they run.
         CheckpointError: If weights are missing or unreadable.
     """
-    definitions = [load_config(member, ("inference",)).content["network_def"] for member in members]
+    definitions = [load_config(member, ("inference",), trust=trust).content["network_def"] for member in members]
     if len(members) < 2 or any(each != definitions[0] for each in definitions):
         message = f"{out}: expected two or more bundles with the same network_def, got {len(members)} that differ."
         raise ConfigError(message, fix="Train the members from one bundle with different seeds.")
@@ -42,20 +44,22 @@ def assemble_ensemble(members: Sequence[Path], out: Path) -> None:
         torch.save(state, stream)
 
 
-def split_views(bundle: Path, out: Path) -> dict[str, Path]:
+def split_views(bundle: Path, out: Path, *, trust: bool = False) -> dict[str, Path]:
     """Write a bundle for each view of a multi-view network, in which that view alone answers.
 
     Args:
         bundle: Bundle with weights and an inference.json.
         out: Folder of the new bundles; what an interrupted call left there is replaced.
+        trust: Run code that bundles do not need.
 
     Returns:
         View to its bundle, in the order of the network.
 
     Raises:
+        TrustError: If the bundle would run code and `trust` is not given.
         ConfigError: If the network has no views.
     """
-    config = load_config(bundle, ("inference",))
+    config = load_config(bundle, ("inference",), trust=trust)
     network = build_network(config)
     if not isinstance(network, MultiViewNet):
         message = f"bundle {bundle.name}: expected a MultiViewNet, found {type(network).__name__}, which has no views."

@@ -66,7 +66,7 @@ def train_folds(
             # One folder a fold: the record of a run speaks of one network
             run_batch(predictor, held_out, out / PREDICTIONS / f"fold_{fold}")
     if not (out / ENSEMBLE / "configs").is_dir():
-        assemble_ensemble([out / MEMBERS / f"fold_{fold}" for fold in folds], out / ENSEMBLE)
+        assemble_ensemble([out / MEMBERS / f"fold_{fold}" for fold in folds], out / ENSEMBLE, trust=trust)
     return records
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -27,6 +28,7 @@ def study(
     known: Annotated[
         Path | None, typer.Option(help="study.json made elsewhere; its runs of this plan and data are not run again.")
     ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run code that bundles do not need.")] = False,
     table: Annotated[bool, typer.Option("--table", help="Run nothing; make the tables of what is there.")] = False,
 ) -> int:
     """Compare methods at several numbers of labels under one budget, resumable run by run.
@@ -44,7 +46,7 @@ def study(
     if table:
         results = read_results(content, dataset, out)
     else:
-        hands = _hands(content, data_root or manifest.parent, plan.parent)
+        hands = _hands(content, data_root or manifest.parent, plan.parent, trust=trust)
         results = run_study(content, dataset, out, hands, only=only or ())
     failed = [each for each in results if "error" in each]
     command = f"medssl study {plan} --manifest {manifest}{f' --data-root {data_root}' if data_root else ''} --out {out}"
@@ -77,7 +79,7 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
     typer.echo(text)
 
 
-def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
+def _hands(plan: StudyPlan, root: Path, plan_folder: Path, *, trust: bool) -> Hands:
     """Return what trains and scores: the same functions that `medssl train`, `infer` and `evaluate` call."""
     from medssl.bundle.adapt import Wishes
     from medssl.bundle.catalog import find_bundle
@@ -93,6 +95,8 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
         inside = plan_folder / given
         return find_bundle(inside if (inside / "configs").is_dir() else given)
 
+    score = partial(_score, part=plan.part, root=root, trust=trust)
+
     def pretrain(arm: Arm, manifest: Path, folder: Path) -> None:
         made = cast("Pretraining", arm.pretrain)
         iterations, per_epoch = plan.length(made.iterations)
@@ -104,6 +108,7 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
             data_root=root,
             stages=made.stages,
             overrides={**made.set, **fixed},
+            trust=trust,
         )
 
     def execute(run: Run, manifest: Path, folder: Path) -> Mapping[str, Any]:
@@ -111,7 +116,7 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
         out = folder / "bundle"
         dataset = load_manifest(manifest)
         if not serves(bundle, dataset):
-            prepare_bundle(bundle, out, dataset, root, wishes=Wishes(), settings={})
+            prepare_bundle(bundle, out, dataset, root, wishes=Wishes(), settings={}, trust=trust)
         train(
             bundle,
             manifest=manifest,
@@ -119,19 +124,20 @@ def _hands(plan: StudyPlan, root: Path, plan_folder: Path) -> Hands:
             data_root=root,
             config_files=run.arm.config_files,
             overrides=_overrides(run, plan),
+            trust=trust,
         )
-        return _score(out, manifest, folder, part=plan.part, root=root)
+        return score(out, manifest, folder)
 
     def fuse(run: Run, members: list[Path], manifest: Path, folder: Path) -> Mapping[str, Any]:
         out = folder / "bundle"
         shutil.rmtree(out, ignore_errors=True)  # what an interrupted call left of it
-        assemble_ensemble([member / "bundle" for member in members], out)
-        return _score(out, manifest, folder, part=plan.part, root=root)
+        assemble_ensemble([member / "bundle" for member in members], out, trust=trust)
+        return score(out, manifest, folder)
 
     def part(run: Run, trained: Path, manifest: Path, folder: Path) -> list[Mapping[str, Any]]:
         scores = []
-        for view, bundle in split_views(trained / "bundle", folder / "views").items():
-            scores.append(_score(bundle, manifest, folder / "views" / view, part=plan.part, root=root))
+        for view, bundle in split_views(trained / "bundle", folder / "views", trust=trust).items():
+            scores.append(score(bundle, manifest, folder / "views" / view))
         return scores
 
     return Hands(execute=execute, fuse=fuse, part=part, pretrain=pretrain)
@@ -145,7 +151,7 @@ def _overrides(run: Run, plan: StudyPlan) -> dict[str, Any]:
     return {"select_best": False, "val_interval": epochs + 1, **run.arm.set, **fixed}
 
 
-def _score(bundle: Path, manifest: Path, folder: Path, *, part: Any, root: Path) -> Mapping[str, Any]:
+def _score(bundle: Path, manifest: Path, folder: Path, *, part: Any, root: Path, trust: bool) -> Mapping[str, Any]:
     from medssl.bundle.predictor import load_predictor
     from medssl.core.files import write_json
     from medssl.data.manifest import load_manifest
@@ -154,7 +160,7 @@ def _score(bundle: Path, manifest: Path, folder: Path, *, part: Any, root: Path)
     from medssl.inference.cases import gather_cases
 
     predictions = folder / "predictions"
-    with load_predictor(bundle) as predictor:
+    with load_predictor(bundle, trust=trust) as predictor:
         run_batch(predictor, gather_cases([manifest], part=part, data_root=root), predictions)
     content = load_manifest(manifest)
     found = evaluate_segmentations(content, root=root, predictions=predictions, part=part).to_json()

@@ -70,3 +70,24 @@ def test_plan_that_does_not_fit_is_an_error_of_use(study: list[str], capsys) -> 
     Path(study[1]).write_text("{}", encoding="utf-8")
     assert run(study) == 1
     assert "baseline" in capsys.readouterr().err
+
+
+def test_networks_of_the_users_own_run_once_trusted(
+    study: list[str], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = "from medssl.networks.multi_view_net import MultiViewNet\n\n\nclass OwnNet(MultiViewNet):\n    pass\n"
+    (tmp_path / "own_network_of_a_test.py").write_text(own, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("train", "inference"):
+        path = tmp_path / "phantoms_mr_umct" / "configs" / f"{name}.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["network_def"]["_target_"] = "own_network_of_a_test.OwnNet"
+        path.write_text(json.dumps(content), encoding="utf-8")
+    plan = Path(study[1])
+    content = json.loads(plan.read_text(encoding="utf-8"))
+    content["arms"] = [each for each in content["arms"] if each["name"] != "umct"]
+    content["arms"][1]["members"] = content["arms"][2]["single_views_of"] = "views"
+    plan.write_text(json.dumps(content), encoding="utf-8")
+    assert run(study) == 3
+    assert "not on the list" in capsys.readouterr().out
+    assert run([*study, "--trust"]) == 0

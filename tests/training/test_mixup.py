@@ -32,9 +32,10 @@ def test_what_is_drawn_depends_on_seed_and_iteration_alone() -> None:
 
 
 def test_small_alpha_mixes_little() -> None:
-    images, labels = torch.rand(4000, 1, 1, 1, 1), torch.zeros(4000, 1, 1, 1, 1)
+    values = torch.rand(4000, generator=torch.Generator().manual_seed(0))
+    images, labels = values[:, None, None, None, None], torch.zeros(4000, 1, 1, 1, 1)
     changes = [(Mixup(classes=2, alpha=a)(images, labels, iteration=1)[0] - images).abs() for a in (0.1, 5.0)]
-    assert (changes[0] < 1e-3).float().mean() > 0.3
+    assert (changes[0] < 1e-3).float().mean() > 0.2  # 0.3 expected: P(1 - weight < 0.003) is 0.28
     assert (changes[1] < 1e-3).float().mean() < 0.05
 
 

@@ -11,102 +11,68 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cswin_variants
 import torch
 from monai.losses import DiceCELoss
-from monai.networks.blocks.dynunet_block import UnetResBlock
 from monai.networks.nets import SwinUNETR
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from medssl.core.files import write_json, write_text
 from medssl.core.provenance import provenance
-from medssl.networks import cswin_attention
 from medssl.networks.cswin_cost import count_cost, size_table
-from medssl.networks.cswin_unet import SIZES, CSwinUNet
+from medssl.networks.cswin_unet import CSwinUNet
 
 Make = Callable[[], nn.Module]
 MODES = ("inference", "train")
-INPUTS = {"lines": (1, 1, 96, 96, 96), "slabs": (1, 3, 128, 128, 32)}
+INPUTS = {"lines": (1, 1, 96, 96, 96), "slabs": (1, 3, 256, 256, 32)}
 SMALL_INPUTS = {"lines": (1, 1, 64, 64, 32), "slabs": (1, 3, 64, 64, 32)}
 TRY_INPUTS = {"lines": (1, 1, 64, 64, 64), "slabs": (1, 3, 64, 64, 32)}
 WARM_UP = {"lines": (1, 1, 32, 32, 64), "slabs": (1, 3, 32, 32, 64)}
+# The exams of the paper are 20 x 256 x 256, which Swin UNETR cannot take; then more slices, then smaller planes
+SCALING = {
+    "slabs": [(1, 3, 256, 256, depth) for depth in (20, 10, 30, 40)] + [(1, 3, side, side, 20) for side in (192, 128)],
+    "lines": [(1, 1, side, side, side) for side in (96, 64, 128)],
+}
 CLASSES = 2
 FEATURE_SIZE = 12
 TARGET = 2.0
 
 
-class WithSkipBlocks(CSwinUNet):
-    """The decoder as Swin UNETR has it: a residual block on every skip."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        widths = [block.conv2.conv.out_channels for block in reversed(self.blocks)][1:]
-        self.skip_blocks = nn.ModuleList(UnetResBlock(3, width, width, 3, 1, "instance") for width in widths)
-
-    def decode(self, features: list[Tensor]) -> Tensor:
-        inner = [block(each) for block, each in zip(self.skip_blocks, features[1:-1], strict=True)]
-        return super().decode([features[0], *inner, features[-1]])
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.tail(self.decode(self.encode(image)))
-
-
-class ChannelsFirst(nn.Module):
-    """LePE with the channels first in memory, as convolutions usually have them."""
-
-    def __init__(self, stripe: nn.Module) -> None:
-        super().__init__()
-        self.weight, self.bias, self.around = stripe.weight, stripe.bias, stripe.around
-
-    def forward(self, values: Tensor) -> Tensor:
-        first = values.permute(0, 4, 1, 2, 3).contiguous()
-        out = nn.functional.conv3d(first, self.weight, self.bias, padding=self.around, groups=len(self.weight))
-        return out.permute(0, 2, 3, 4, 1)
-
-
-def channels_first(**options: Any) -> nn.Module:
-    network = CSwinUNet(**options)
-    for module in network.modules():
-        if isinstance(module, cswin_attention.CrossShapedAttention):
-            module.lepe = nn.ModuleList(ChannelsFirst(stripe) for stripe in module.lepe)
-    return network
-
-
-def unturned(**options: Any) -> nn.Module:
-    network = CSwinUNet(**options)
-    for module in network.modules():
-        if hasattr(module, "turned"):
-            module.turned = False
-    return network
-
-
 def tries(family: str) -> dict[str, tuple[Make, str]]:
     """Return networks that differ from the one chosen in one point, each with what differs."""
-    tiny = SIZES["tiny"]
-    for name, outer in (("half", (12, 24)), ("sixteen", (16, 16))):
-        SIZES[name] = replace(tiny, outer=outer)
     options = {"in_channels": INPUTS[family][1], "out_channels": CLASSES, "family": family}
     make = partial(CSwinUNet, size="tiny", **options)
     found: dict[str, tuple[Make, str]] = {
         "chosen": (make, "stripes 1, 2, 4, full; 8 channels at full resolution; plain skips"),
-        "wider outside": (partial(CSwinUNet, size="half", **options), "12 channels at full resolution, as Swin UNETR"),
-        "16 outside": (partial(CSwinUNet, size="sixteen", **options), "16 channels at full resolution, a vector block"),
-        "skip blocks": (partial(WithSkipBlocks, size="tiny", **options), "a residual block on every skip"),
-        "thin stripes": (partial(make, stripes=(1, 1, 1, 0)), "stripes 1, 1, 1, full"),
-        "wide stripes": (partial(make, stripes=(2, 4, 4, 0)), "stripes 2, 4, 4, full"),
-        "LePE channels first": (partial(channels_first, size="tiny", **options), "other memory layout, same numbers"),
+        "unmodified": (
+            partial(cswin_variants.unmodified, **options),
+            "the decoder of Swin UNETR: 12 channels at full resolution and a residual block on every skip",
+        ),
+        "12 outside": (partial(cswin_variants.twelve_outside, **options), "12 channels at full resolution"),
+        "16 outside": (
+            partial(cswin_variants.sixteen_outside, **options),
+            "16 channels at full resolution, a vector block",
+        ),
+        "skip blocks": (partial(cswin_variants.with_skip_blocks, **options), "a residual block on every skip"),
+        "thin stripes": (partial(cswin_variants.thin_stripes, **options), "stripes 1, 1, 1, full"),
+        "wide stripes": (partial(cswin_variants.wide_stripes, **options), "stripes 2, 4, 4, full"),
+        "LePE channels first": (
+            partial(cswin_variants.lepe_channels_first, size="tiny", **options),
+            "other memory layout, same numbers",
+        ),
         "LePE as it lies": (
-            partial(unturned, size="tiny", **options),
+            partial(cswin_variants.lepe_unturned, size="tiny", **options),
             "stripes long in X are not turned, same numbers",
         ),
         "plain attention": (make, "softmax written out instead of the fused kernel"),
@@ -242,11 +208,30 @@ def compare_tries(family: str, *, repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
+def scale(*, repeats: int) -> Iterator[dict[str, Any]]:
+    """Yield time and memory of CSwin UNet alone on images of growing size; memory first, as for the comparison."""
+    rows: list[dict[str, Any]] = [
+        {"family": family, "shape": list(shape)} for family, shapes in SCALING.items() for shape in shapes
+    ]
+    makes = {family: contenders(family)["CSwin UNet"] for family in SCALING}
+    peaks = [{mode: peak_of(makes[row["family"]], row["shape"], mode=mode) for mode in MODES} for row in rows]
+    for row, peak in zip(rows, peaks, strict=True):
+        make = makes[row["family"]]
+        row["flops"] = count_cost(make(), row["shape"]).flops
+        for mode in MODES:
+            run = prepare(make, row["shape"], mode=mode)
+            run()
+            times = [round(seconds(run, nullcontext()), 3) for _ in range(repeats)]
+            row[mode] = {"seconds": times, "median_seconds": statistics.median(times), "peak_bytes": peak[mode]}
+        print(row, flush=True)
+        yield row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--try-repeats", type=int, default=2)
-    parser.add_argument("--part", choices=["all", "comparison", "tries"], default="all")
+    parser.add_argument("--part", choices=["all", "comparison", "scaling", "tries"], default="all")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--small", action="store_true", help="64 x 64 x 32 voxels instead of the full inputs")
     options = parser.parse_args()
@@ -260,13 +245,18 @@ def main() -> None:
         "command": f"{command} --out docs/results/{options.out.name}",
         "sizes": {family: f"{_shape(shape)}:\n\n{size_table(family, shape)}" for family, shape in inputs.items()},
     }
-    if options.part != "tries":
+    if options.part in {"all", "comparison"}:
         result.update(repeats=options.repeats, rows=[])
         peaks = {family: peaks_of(family, shape) for family, shape in inputs.items()}
         for family, shape in inputs.items():
             result["rows"].append(compare(family, shape, repeats=options.repeats, peaks=peaks[family]))
             save(result, options.out)
-    if options.part != "comparison":
+    if options.part in {"all", "scaling"}:
+        result["scaling"] = []
+        for row in scale(repeats=options.try_repeats):
+            result["scaling"].append(row)
+            save(result, options.out)
+    if options.part in {"all", "tries"}:
         result.update(try_repeats=options.try_repeats, tries={})
         for family in TRY_INPUTS:
             rows = compare_tries(family, repeats=options.try_repeats)
@@ -277,16 +267,17 @@ def main() -> None:
 def save(result: dict[str, Any], out: Path) -> None:
     """Write what was measured so far; a part that is already there and was not run again stays."""
     path = out.with_suffix(".json")
-    before = (
-        json.loads(path.read_text()) if path.exists() else {"repeats": 0, "rows": [], "try_repeats": 0, "tries": {}}
-    )
-    result = {**before, **result}
+    nothing = {"repeats": 0, "rows": [], "scaling": [], "try_repeats": 0, "tries": {}}
+    before = json.loads(path.read_text()) if path.exists() else {}
+    result = {**nothing, **before, **result}
     write_json(path, result)
     write_text(out.with_suffix(".md"), page(result))
 
 
 def page(result: dict[str, Any]) -> str:
-    return "\n".join([_head(result), *map(_comparison, result["rows"]), _tries(result), _foot(result)])
+    return "\n".join(
+        [_head(result), *map(_comparison, result["rows"]), _scaling(result), _tries(result), _foot(result)]
+    )
 
 
 def _shape(shape: Sequence[int]) -> str:
@@ -304,8 +295,7 @@ Memory is what one step adds to the largest resident memory of a process that do
 {TARGET:.0f} and less memory.
 
 **Accuracy is not measured here.** Equal parameters are not equal accuracy: CSwin UNet has 8 channels at full resolution
-where Swin UNETR has {FEATURE_SIZE}, and no convolutions on its inner skips. What that costs on lesions or organs is
-not known yet.
+where Swin UNETR has {FEATURE_SIZE}, and no convolutions on its inner skips. docs/results/cswin_learning.md trains them.
 
 ## Sizes
 
@@ -342,6 +332,23 @@ def _mebibytes(peaks: dict[str, int], name: str) -> str:
     return f"{peaks[name] / 2**20:.0f} MiB" if peaks else "not measured"
 
 
+def _scaling(result: dict[str, Any]) -> str:
+    lines = [
+        "## Cost by resolution and depth\n",
+        f"CSwin UNet alone, medians of {result['try_repeats']}. For each million voxels in brackets.\n",
+        "| form | voxels | GFLOP | inference, s | its memory, MiB | training step, s | its memory, MiB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["scaling"]:
+        millions = math.prod(row["shape"][2:]) / 1e6
+        values = [(row["flops"] / 1e9, 0)]
+        for mode in MODES:
+            values += [(row[mode]["median_seconds"], 2), (row[mode]["peak_bytes"] / 2**20, 0)]
+        cells = [f"{value:.{digits}f} ({value / millions:.{digits}f})" for value, digits in values]
+        lines.append(f"| {row['family']} | {' x '.join(map(str, row['shape'][2:]))} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _tries(result: dict[str, Any]) -> str:
     blocks = [f"## Tries\n\nEach differs from the network chosen in one point, {result['try_repeats']} turns each.\n"]
     for family, found in result["tries"].items():
@@ -366,7 +373,7 @@ def _foot(result: dict[str, Any]) -> str:
     return f"""## Not run
 
 {result.get("note", "")}
-No GPU, no mixed precision, no compiled network, no batch above 1, no size above "tiny" and no accuracy.
+No GPU, no mixed precision, no compiled network, no batch above 1, no size above "tiny".
 
 Made by:
 

@@ -6,6 +6,12 @@
     .venv/bin/medssl study runs/cswin/all.json --manifest runs/cswin/manifest.json \
         --data-root runs/cswin --out runs/cswin/all_labels
 
+    PYTHONPATH=tools/bench .venv/bin/medssl study runs/cswin/variants.json --trust \
+        --manifest runs/cswin/manifest.json --data-root runs/cswin --out runs/cswin/variants
+
+The last compares CSwin UNets that differ from the one chosen in one point (tools/bench/cswin_variants.py), with the
+decoder of Swin UNETR as the unmodified design. A point that makes it faster counts if it costs at most half a point.
+
 Every arm is bundles/hippocampus_mri_supervised with another network: the same crops, augmentation, loss, optimiser and
 steps. One more arm starts CSwin UNet from its pre-training (rotation, inpainting, contrast) on all images of the
 training part, without labels. Few labels: several draws, one seed. All labels: one draw, several seeds. On development
@@ -47,6 +53,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "segresnet": {"_target_": "SegResNet", "spatial_dims": 3, "init_filters": 16},
     "dynunet": {"_target_": "DynUNet", "spatial_dims": 3, **_DYNUNET},
 }
+# Of tools/bench/cswin_variants.py; the cheaper points of the one chosen are what these undo, alone and together
+VARIANTS = ("unmodified", "twelve_outside", "with_skip_blocks", "thin_stripes", "wide_stripes")
 # Sides are multiples of 32, which Swin UNETR needs; about the size of the whole image
 PATCHES = {"hippocampus": [32, 64, 32], "brains": [64, 64, 32]}
 SPACINGS = {"hippocampus": [1.0, 1.0, 1.0], "brains": [3.0, 3.0, 3.0]}
@@ -68,14 +76,17 @@ def main() -> None:
     require_same_options(options.out, options, may_change=("repeats",))
     out = options.out
     working_copy(options.dataset, options.data, out)
-    for name, network in NETWORKS.items():
+    tried = {name: {"_target_": f"cswin_variants.{name}", "dropout_rate": 0.0} for name in VARIANTS}
+    for name, network in (NETWORKS | tried).items():
         make_arm(out, name, network, options)
     few = labelled_draws(options.data, options.dataset, [COUNTS[options.dataset]], options.repeats)
     everything = load_manifest(out / "manifest.json").training
-    write_json(out / "few.json", plan(options, few, seeds=1))
-    write_json(
-        out / "all.json", plan(options, {str(len(everything)): [[case.id for case in everything]]}, options.repeats)
-    )
+    every = {str(len(everything)): [[case.id for case in everything]]}
+    started = {"name": "cswin_pretext", "pretrain": {"stages": ["pretrain"], "iterations": options.pretraining}}
+    arms = [*map(arm, NETWORKS), arm("cswin") | started]
+    write_json(out / "few.json", plan(options, few, arms, seeds=1))
+    write_json(out / "all.json", plan(options, every, arms, seeds=options.repeats))
+    write_json(out / "variants.json", plan(options, few, [*map(arm, VARIANTS), arm("cswin")], seeds=1))
 
 
 def make_arm(out: Path, name: str, network: dict[str, Any], options: argparse.Namespace) -> None:
@@ -111,12 +122,13 @@ def pretext(network: dict[str, Any], classes: int, fixed: dict[str, Any]) -> dic
     return content
 
 
-def plan(options: argparse.Namespace, draws: dict[str, list[list[str]]], seeds: int) -> dict[str, Any]:
-    arms = [
-        {"name": name, "bundle": f"arms/arm_{name}", "patches_per_iteration": _BATCH}
-        for name in ("cswin", "swin_unetr", "segresnet", "dynunet")
-    ]
-    started = {"name": "cswin_pretext", "pretrain": {"stages": ["pretrain"], "iterations": options.pretraining}}
+def arm(name: str) -> dict[str, Any]:
+    return {"name": name, "bundle": f"arms/arm_{name}", "patches_per_iteration": _BATCH}
+
+
+def plan(
+    options: argparse.Namespace, draws: dict[str, list[list[str]]], arms: list[dict[str, Any]], *, seeds: int
+) -> dict[str, Any]:
     return {
         "name": f"CSwin UNet on {options.dataset}",
         "about": f"{ABOUT}{options.steps} steps of {_BATCH} patches of {PATCHES[options.dataset]}.",
@@ -124,8 +136,8 @@ def plan(options: argparse.Namespace, draws: dict[str, list[list[str]]], seeds: 
         "draws": draws,
         "seeds": list(range(seeds)),
         "budget": options.steps * _BATCH,
-        "baseline": "cswin",
-        "arms": [*arms, arms[0] | started],
+        "baseline": "unmodified" if "unmodified" in [each["name"] for each in arms] else "cswin",
+        "arms": arms,
     }
 
 

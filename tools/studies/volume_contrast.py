@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--labelled", nargs="+", default=["1", "2", "4"])
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--budget", type=int, default=600, help="patches passed forward and back by each network")
+    parser.add_argument("--learning-rate", type=float, help="of the segmentation; the bundle's if not given")
     parser.add_argument("--pretraining", type=int, default=200, help="iterations of each stage")
     options = parser.parse_args()
     require_same_options(options.out, options, may_change=("labelled", "draws"))
@@ -142,10 +143,16 @@ def _normalise_as_training(content: Content) -> None:
 
 
 def plan(options: argparse.Namespace, draws: dict[str, list[list[str]]]) -> Content:
-    one: Content = {"bundle": f"arms/{options.dataset}_mri_one", "patches_per_iteration": 2}
+    rate: Content = {} if options.learning_rate is None else {"set": {"learning_rate": options.learning_rate}}
+    one: Content = {"bundle": f"arms/{options.dataset}_mri_one", "patches_per_iteration": 2} | rate
     # Two labelled patches by each of three views, and in the second half two unlabelled ones too; three networks get
     # three times the patches of one, and are compared with each other only
-    views: Content = {"bundle": f"arms/{options.dataset}_mri_views", "patches_per_iteration": 9, "group": "ensemble"}
+    views: Content = {
+        "bundle": f"arms/{options.dataset}_mri_views",
+        "patches_per_iteration": 9,
+        "group": "ensemble",
+        **rate,
+    }
     views["budget"] = 3 * options.budget
     both = {"stages": ["pretrain_global", "pretrain_local"], "iterations": options.pretraining}
     return {
