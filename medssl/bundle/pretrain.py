@@ -17,6 +17,7 @@ from medssl.core.files import sha256_file, sha256_json, sole_writer, write_json
 from medssl.core.provenance import provenance
 from medssl.data.manifest import Manifest, load_manifest
 from medssl.training.distributed import is_launched, is_main_process
+from medssl.training.encoder_weights import encoder_json
 
 _logger = logging.getLogger("medssl.bundle")
 
@@ -41,7 +42,7 @@ def pretrain(
 
     Args:
         bundle: Bundle folder; its configuration is copied to `out` at the first start.
-        manifest: Manifest file; no label is read.
+        manifest: Manifest file; no label is read but by a probe of the features, which changes nothing.
         out: Run folder, itself a bundle.
         data_root: Folder the manifest's paths start from; the manifest's own folder by default.
         stages: Names of the stages to run instead, in this order.
@@ -52,8 +53,9 @@ def pretrain(
         The record of the last stage, as results/NAME/run.json has it.
 
     Raises:
-        ConfigError: If there is no such stage or id, settings or cases changed, or an earlier stage would change
-            under a later one.
+        ConfigError: If there is no such stage or id, settings or cases changed, or a stage would replace weights that
+            other stages of the folder made or started from.
+        CheckpointError: If models/encoder.pt is not what the last stage made.
     """
     source = out if (out / "configs").is_dir() else bundle
     names = tuple(stages) or stage_names(source)
@@ -68,8 +70,9 @@ def pretrain(
     records = []
     for number, (name, config) in enumerate(zip(names, configs, strict=True)):
         if not run.is_finished(name, config):
-            run.refuse_to_change_under(name, names[number + 1 :])
+            run.refuse_to_replace(name, config)
         records.append(run.stage(name, config, is_last=number + 1 == len(names)))
+    run.require_own_encoder(records[-1])
     return records[-1]
 
 
@@ -123,15 +126,35 @@ class _Run:
         """Tell whether a stage has ended with these settings and as many epochs."""
         return self._record(name).get("settings_sha256") == self._hash(config)
 
-    def refuse_to_change_under(self, name: str, later: Sequence[str]) -> None:
-        """Stop where a stage would run after stages that started from its weights."""
-        begun = [each for each in later if (self.out / "checkpoints" / f"{each}.pt").is_file()]
-        if begun:
+    def refuse_to_replace(self, name: str, config: BundleConfig) -> None:
+        """Stop where a stage would write over an encoder that other stages made or have started from."""
+        begun = {path.stem for path in (self.out / "checkpoints").glob("*.pt")} - {name}
+        begun = {each for each in begun if (self.out / "configs" / f"{each}.json").is_file()}
+        if lost := begun - self._continued(config):
+            others = ", ".join(sorted(lost))
             message = (
-                f"{self.out}: {begun[0]} has started from the weights of {name}, which this command would change. "
-                "Put its settings and epochs back, or pre-train in another --out folder."
+                f"{self.out}: holds what {others} made or has started from, which {name} would replace by this "
+                "command. Put the settings and epochs back, or pre-train in another --out folder."
             )
             raise ConfigError(message)
+
+    def _continued(self, config: BundleConfig) -> set[str]:
+        """Return the stages that made the encoder of this folder, if a stage starts from it."""
+        handlers = config.content.get("train", {}).get("handlers", [])
+        writers = [each for each in handlers if str(each.get("_target_")).endswith("EncoderWeights")]
+        starts_here = "start_from" not in self.overrides and any(each.get("start_from") for each in writers)
+        file = encoder_json(self.out / _ENCODER)
+        return {each["stage"] for each in read_json(file)["stages"]} if starts_here and file.is_file() else set()
+
+    def require_own_encoder(self, record: Mapping[str, Any]) -> None:
+        """Stop where models/encoder.pt is no longer what the last stage made, such as a file copied over it."""
+        encoder, made = self.out / _ENCODER, record.get("encoder_sha256")  # None in processes that write nothing
+        if made is not None and not (encoder.is_file() and sha256_file(encoder) == made):
+            message = (
+                f"{encoder}: expected the weights that {record['stage']} made, found "
+                f"{'others' if encoder.is_file() else 'none'}. Put them back, or pre-train in another --out folder."
+            )
+            raise CheckpointError(message)
 
     def stage(self, name: str, config: BundleConfig, *, is_last: bool) -> dict[str, Any]:
         """Run one stage, unless it is finished, and return its record."""

@@ -11,7 +11,7 @@ import typer
 def pretrain(
     bundle: Annotated[str, typer.Argument(help="Bundle folder, or the name of a shipped bundle.")],
     *,
-    manifest: Annotated[Path, typer.Option(help="Manifest of the data set; no label is read.")],
+    manifest: Annotated[Path, typer.Option(help="Manifest of the data set; labels only score the features.")],
     out: Annotated[Path, typer.Option(help="Run folder; becomes a bundle with models/encoder.pt.")],
     data_root: Annotated[Path | None, typer.Option(help="Folder the manifest's paths start from.")] = None,
     stage: Annotated[

@@ -21,7 +21,7 @@ def report(
     data_root: Annotated[
         Path | None, typer.Option(help="Folder that the manifests' paths start from; by default each manifest's own.")
     ] = None,
-    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Segmentation report",
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "medssl report",
     worst: Annotated[int, typer.Option(min=0, help="Cases with the lowest Dice to show; the median is added.")] = 2,
     viewers: Annotated[
         bool, typer.Option("--viewers", help="Write a page to scroll through for every case that is shown.")

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
+from medssl.core.errors import ConfigError
+
 
 class PairMasks(NamedTuple):
     """Boolean masks over ordered pairs of rows, (V, V) or (N, V, V); row a of a mask belongs to anchor a.
@@ -86,10 +88,16 @@ class ContrastiveLoss(nn.Module):
     Args:
         temperature: Divides the cosines.
         decoupled: Leave the positive pair out of the denominator.
+
+    Raises:
+        ConfigError: If the temperature is not positive.
     """
 
     def __init__(self, *, temperature: float = 0.1, decoupled: bool = False) -> None:
         super().__init__()
+        if not temperature > 0.0:
+            message = f"temperature: expected a number above 0, got {temperature}. Published is 0.1."
+            raise ConfigError(message)
         self.temperature = temperature
         self.decoupled = decoupled
 

@@ -23,10 +23,12 @@ class Regions(NamedTuple):
     Attributes:
         offsets: (A, 3) first voxel of each window.
         size: Voxels of a window along each axis.
+        map_size: Voxels of the map along each axis.
     """
 
     offsets: Tensor
     size: tuple[int, int, int]
+    map_size: tuple[int, int, int]
 
 
 def quincunx_regions(map_size: Sequence[int], *, size: Sequence[int] = (3, 3, 1), count: int = 13) -> Regions:
@@ -86,7 +88,11 @@ def _checked(map_size: Sequence[int], size: Sequence[int], places: list[tuple[in
             "decoder_blocks, or fewer or smaller regions."
         )
         raise ConfigError(message)
-    return Regions(offsets, (int(size[0]), int(size[1]), int(size[2])))
+    return Regions(offsets, _triple(size), _triple(map_size))
+
+
+def _triple(sizes: Sequence[int]) -> tuple[int, int, int]:
+    return int(sizes[0]), int(sizes[1]), int(sizes[2])
 
 
 def nearest_regions(regions: Regions, count: int, *, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> Tensor:
@@ -151,12 +157,21 @@ def map_pairs(ids: ViewIds, *, strategy: LocalStrategy) -> Tensor:
     Raises:
         ConfigError: If the strategy is unknown.
     """
-    if strategy not in {"LR", "LD"}:
-        message = f'strategy: expected "LR" or "LD", got {strategy!r}.'
-        raise ConfigError(message)
+    check_local_strategy(strategy)
     source, volume, partition, view = (each[:, None] == each[None] for each in ids)
     wanted = source if strategy == "LR" else source | (partition & view & ~volume)
     return wanted.triu(1).nonzero()
+
+
+def check_local_strategy(strategy: str) -> None:
+    """Refuse a strategy that is unknown.
+
+    Raises:
+        ConfigError: If it is.
+    """
+    if strategy not in {"LR", "LD"}:
+        message = f'strategy: expected "LR" or "LD", got {strategy!r}.'
+        raise ConfigError(message)
 
 
 def region_windows(features: Tensor, regions: Regions) -> Tensor:

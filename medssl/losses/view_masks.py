@@ -57,12 +57,7 @@ def global_masks(
         Source: Chaitanya et al., NeurIPS 2020, section 3.1. The published code takes one other volume for each
         anchor; here all of the batch are taken.
     """
-    if strategy not in {"GR", "GDminus", "GD"} or gd_pairs not in {"all", "same_view"}:
-        message = (
-            f'strategy: expected "GR", "GDminus" or "GD" with gd_pairs "all" or "same_view", got {strategy!r} with '
-            f"{gd_pairs!r}."
-        )
-        raise ConfigError(message)
+    check_global_strategy(strategy, gd_pairs)
     same_source, same_volume, same_partition, same_view = (_equal(each) for each in ids)
     positives, negatives = same_source, ~same_partition
     if strategy == "GR":
@@ -74,6 +69,20 @@ def global_masks(
         negatives = negatives & ~overlapping
     itself = torch.eye(len(ids.sources), dtype=torch.bool, device=ids.sources.device)
     return PairMasks(positives & ~itself, negatives & ~positives & ~itself)
+
+
+def check_global_strategy(strategy: str, gd_pairs: str) -> None:
+    """Refuse a strategy that is unknown.
+
+    Raises:
+        ConfigError: If it, or the choice of pairs, is.
+    """
+    if strategy not in {"GR", "GDminus", "GD"} or gd_pairs not in {"all", "same_view"}:
+        message = (
+            f'strategy: expected "GR", "GDminus" or "GD" with gd_pairs "all" or "same_view", got {strategy!r} with '
+            f"{gd_pairs!r}."
+        )
+        raise ConfigError(message)
 
 
 def _equal(ids: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def write_report(
     out: Path,
     *,
     data_root: Path | None = None,
-    title: str = "Segmentation report",
+    title: str = "medssl report",
     worst: int = 2,
     unscored: int = 1,
     viewers: bool = False,

@@ -51,7 +51,15 @@ def summarise_training(run: Run) -> TrainingSummary:
         notes.append("The log holds no validation.")
     if run.log and not any(event.get("kind") == "end" for event in run.log):
         notes.append("The log has no end: the run still goes on, or was stopped.")
-    drawn = (_loss(train), _health(train), _rank(train), _dice(validation), _score(validation), _speed(train))
+    drawn = (
+        _loss(train),
+        _health(train),
+        _uniformity(train),
+        _rank(train),
+        _dice(validation),
+        _score(validation),
+        _speed(train),
+    )
     curves = [curve for curve in (*drawn, _waiting(train)) if curve is not None]
     return TrainingSummary(
         name=run.name,
@@ -114,17 +122,36 @@ def _health(train: Sequence[Json]) -> Curve | None:
     return Curve(title="Embeddings", image=svg_data(figure), description=f"At the end: {last}.")
 
 
+def _uniformity(train: Sequence[Json]) -> Curve | None:
+    text = "How evenly embeddings cover the sphere, {last:.2f} at the end; 0 is one point, and lower is more even."
+    return _line(train, "uniformity", title="Uniformity", y_label="uniformity", text=text, top=0.0)
+
+
 def _rank(train: Sequence[Json]) -> Curve | None:
-    steps, ranks = _series(train, "iteration", "rankme")
+    text = "Dimensions that the embeddings fill, {last:.1f} at the end; to be compared within one method only."
+    return _line(train, "rankme", title="Effective rank", y_label="effective rank (RankMe)", text=text, bottom=0.0)
+
+
+def _line(
+    train: Sequence[Json],
+    name: str,
+    *,
+    title: str,
+    y_label: str,
+    text: str,
+    bottom: float | None = None,
+    top: float | None = None,
+) -> Curve | None:
+    """Draw one value of the training log; `text` may name its last value."""
+    steps, values = _series(train, "iteration", name)
     if not steps:
         return None
     figure = new_figure(*_SIZE_INCH)
     axes = figure.add_subplot()
-    quiet_axes(axes, x_label="step", y_label="effective rank (RankMe)")
-    axes.plot(steps, ranks, color=CLASS_COLOURS[0], linewidth=1.4, marker="." if len(steps) < 3 else None)
-    axes.set_ylim(bottom=0)
-    text = f"Dimensions that the embeddings fill, {ranks[-1]:.1f} at the end; to be compared within one method only."
-    return Curve(title="Effective rank", image=svg_data(figure), description=text)
+    quiet_axes(axes, x_label="step", y_label=y_label)
+    axes.plot(steps, values, color=CLASS_COLOURS[0], linewidth=1.4, marker="." if len(steps) < 3 else None)
+    axes.set_ylim(bottom=bottom, top=top)
+    return Curve(title=title, image=svg_data(figure), description=text.format(last=values[-1]))
 
 
 def _dice(validation: Sequence[Json]) -> Curve | None:
@@ -172,16 +199,9 @@ def _score(validation: Sequence[Json]) -> Curve | None:
 
 
 def _speed(train: Sequence[Json]) -> Curve | None:
-    steps, seconds = _series(train, "iteration", "step_seconds")
-    if not steps:
-        return None
-    figure = new_figure(*_SIZE_INCH)
-    axes = figure.add_subplot()
-    quiet_axes(axes, x_label="step", y_label="seconds for each step")
-    axes.plot(steps, seconds, color=CLASS_COLOURS[0], linewidth=1.4)
-    axes.set_ylim(bottom=0)
-    text = f"Step time; median {np.median(seconds):.3f} s."
-    return Curve(title="Step time", image=svg_data(figure), description=text)
+    _, seconds = _series(train, "iteration", "step_seconds")
+    text = f"Step time; median {np.median(seconds):.3f} s." if seconds else ""
+    return _line(train, "step_seconds", title="Step time", y_label="seconds for each step", text=text, bottom=0.0)
 
 
 def _waiting(train: Sequence[Json]) -> Curve | None:

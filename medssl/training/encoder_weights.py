@@ -35,7 +35,8 @@ class EncoderWeights:
         description: What made the weights, as plain values: method, options, input axes and spacing.
         manifest: Manifest of the pre-training, whose hash is recorded.
         decoder_blocks: Decoder blocks that were trained too and are saved.
-        continues: This stage started from the file that it replaces, so what made that one is listed before it.
+        start_from: Weights file that this stage started from, whose stages are listed before it; None if it began
+            from random weights.
 
     Raises:
         CheckpointError: If the network does not say which part is its encoder.
@@ -50,7 +51,7 @@ class EncoderWeights:
         description: Mapping[str, Any],
         manifest: str,
         decoder_blocks: int = 0,
-        continues: bool = False,
+        start_from: str | None = None,
     ) -> None:
         inner = undistributed(network)
         if not isinstance(inner, PretrainedNetwork):
@@ -65,7 +66,7 @@ class EncoderWeights:
         self.description = dict(description)
         self.manifest = Path(manifest)
         self.decoder_blocks = decoder_blocks
-        self.continues = continues
+        self.start_from = start_from
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
@@ -76,7 +77,7 @@ class EncoderWeights:
             name: tensor.detach().cpu().contiguous()
             for name, tensor in pretrained_tensors(self.network, self.decoder_blocks).items()
         }
-        before = _stages(self.path) if self.continues else []
+        before = [] if self.start_from is None else _stages(Path(self.start_from))
         earlier = [each for each in before if each.get("stage") != self.stage]
         made = {
             "stage": self.stage,

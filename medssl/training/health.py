@@ -30,11 +30,13 @@ class Embedded(NamedTuple):
         sources: (N,), equal for views of one thing.
         collapse_value: Loss of a network that maps everything to one point, such as log(1 + number of negatives);
             None for losses without negatives.
+        ends_at_zero: Whether a loss near 0 means that the task is solved; a decoupled one falls below.
     """
 
     embeddings: Tensor
     sources: Tensor
     collapse_value: float | None = None
+    ends_at_zero: bool = True
 
 
 def embedding_spread(embeddings: Tensor) -> Tensor:
@@ -126,7 +128,7 @@ class PretrainingHealth:
             log["loss_to_collapse"] = output[CommonKeys.LOSS] / collapse
         if engine.state.iteration % self.every == 0:
             log |= self._values(embedded)
-            self._judge(engine.state.iteration, log)
+            self._judge(engine.state.iteration, log, ends_at_zero=embedded.ends_at_zero)
 
     def _keep(self, embeddings: Tensor) -> None:
         self._kept.append(embeddings)
@@ -146,7 +148,7 @@ class PretrainingHealth:
             found["rankme"] = rank_me(kept)
         return found
 
-    def _judge(self, iteration: int, log: dict[str, Any]) -> None:
+    def _judge(self, iteration: int, log: dict[str, Any], *, ends_at_zero: bool) -> None:
         if iteration < self.warmup:
             return
         if log["spread"] < _LEAST_SPREAD:
@@ -158,7 +160,7 @@ class PretrainingHealth:
             self._near = self._near + self.every if near else 0
             if self._near >= self.patience:
                 self._warn("loss", iteration, f"the loss has been that of a collapse for {self._near} iterations")
-            if float(log["loss_to_collapse"]) < _SOLVED and "solved" not in self.warned:
+            if ends_at_zero and float(log["loss_to_collapse"]) < _SOLVED and "solved" not in self.warned:
                 self.warned.add("solved")
                 if is_main_process():
                     text = "iteration %d: the task is solved (loss below 1%% of that of a collapse): further steps "

@@ -9,10 +9,11 @@ from torch.nn.functional import one_hot
 
 from medssl.core.errors import ConfigError
 from medssl.core.seeding import derive_seed
+from medssl.training.distributed import process_rank
 
 
 class Mixup:
-    """Mix each image of a batch with another one; what is drawn depends on (seed, iteration) alone.
+    """Mix each image of a batch with another one; what is drawn depends on (seed, iteration, process) alone.
 
     Args:
         classes: Number of classes, background included.
@@ -37,7 +38,7 @@ class Mixup:
 
     def __call__(self, images: Tensor, labels: Tensor, *, iteration: int) -> tuple[Tensor, Tensor]:
         """Return mixed images (B, C, X, Y, Z) and distributions over classes (B, K, X, Y, Z) of labels (B, 1, ...)."""
-        generator = np.random.default_rng(derive_seed(self.seed, "mixup", iteration))
+        generator = np.random.default_rng(derive_seed(self.seed, "mixup", iteration, process_rank()))
         weights = torch.from_numpy(generator.beta(self.alpha, self.alpha, size=len(images)))
         weights = weights.to(images)[:, None, None, None, None]
         partners = torch.from_numpy(generator.permutation(len(images))).to(images.device)

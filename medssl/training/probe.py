@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ class NeighbourProbe:
         self.network = network
         self.every_epochs = every_epochs
         self.neighbours = neighbours
+        self._said = False
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer, unless there are too few labelled volumes."""
@@ -52,9 +54,12 @@ class NeighbourProbe:
         epoch, within = divmod(engine.state.iteration, engine.state.epoch_length)
         if within or epoch % self.every_epochs or not is_main_process():
             return
-        features, shown, volumes = self._slices()
-        accuracy = neighbour_accuracy(features, shown, volumes, neighbours=self.neighbours)
-        engine.state.output.setdefault("log", {})["probe"] = accuracy
+        accuracy = neighbour_accuracy(*self._slices(), neighbours=self.neighbours)
+        if math.isfinite(accuracy):
+            engine.state.output.setdefault("log", {})["probe"] = accuracy
+        elif not self._said:
+            self._said = True
+            _logger.info("no probe of the features: no class is shown by some slices of the labelled volumes only")
 
     @torch.no_grad()
     def _slices(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,8 +73,9 @@ class NeighbourProbe:
                 features.append(network.encode(image.to(device))[-1].mean((2, 3, 4)).cpu())
                 labels.append(label.flatten(1))
                 volumes.append(torch.full((len(image),), number))
-        classes = torch.cat([label.flatten() for label in labels]).unique()
-        shown = [torch.stack([(label == value).any(1) for value in classes if value], 1) for label in labels]
+        values = torch.cat([label.flatten() for label in labels]).unique()
+        values = values[values != 0]
+        shown = [(label[:, None] == values[:, None]).any(2) for label in labels]  # (N, K), also without any class
         return torch.cat(features), torch.cat(shown), torch.cat(volumes)
 
 
@@ -94,8 +100,9 @@ def neighbour_accuracy(features: Tensor, shown: Tensor, volumes: Tensor, *, neig
     """
     rows = normalize(features - features.mean(0), dim=1)
     near = (rows @ rows.T).masked_fill(volumes[:, None] == volumes[None], -torch.inf)
-    voters = near.topk(min(neighbours, len(rows) - 1), dim=1).indices
-    voted = shown[voters].float().mean(1) > 0.5
+    nearness, voters = near.topk(min(neighbours, len(rows) - 1), dim=1)
+    has_vote = nearness.isfinite()[..., None]  # other volumes may have fewer rows than are to vote
+    voted = (shown[voters] & has_vote).sum(1) * 2 > has_vote.sum(1)
     varied = shown.any(0) & ~shown.all(0)
     hits = (voted & shown).sum(0) / shown.sum(0) / 2 + (~voted & ~shown).sum(0) / (~shown).sum(0) / 2
     return float(hits[varied].mean())

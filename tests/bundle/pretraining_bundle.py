@@ -46,7 +46,7 @@ def _stage(train: dict, name: str) -> dict:
         "stage": name,
         "description": {"method": "stand-in", "input_axes": "RAS"},
         "manifest": "@data_list_file_path",
-        "continues": name == "pretrain_second",
+        "start_from": "$@ckpt_dir + '/encoder.pt'" if name == "pretrain_second" else None,
     }
     stage["train"]["handlers"] = [*kept, writer]
     return stage

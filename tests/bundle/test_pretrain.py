@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from functools import partial
 from pathlib import Path
@@ -90,8 +91,28 @@ def test_other_settings_are_refused(source: Path, manifest: Path, tmp_path: Path
 
 def test_a_stage_cannot_change_under_a_later_one(source: Path, manifest: Path, tmp_path: Path) -> None:
     pretrain(source, manifest=manifest, out=tmp_path / "run")
-    with pytest.raises(ConfigError, match="pretrain_second has started"):
-        pretrain(source, manifest=manifest, out=tmp_path / "run", overrides={"epochs": 2})
+    before = (tmp_path / "run" / "models" / "encoder.pt").read_bytes()
+    for stages in ([], ["pretrain_first"]):
+        with pytest.raises(ConfigError, match="holds what pretrain_second made or has started from"):
+            pretrain(source, manifest=manifest, out=tmp_path / "run", stages=stages, overrides={"epochs": 2})
+    assert (tmp_path / "run" / "models" / "encoder.pt").read_bytes() == before
+    pretrain(source, manifest=manifest, out=tmp_path / "run", stages=["pretrain_second"], overrides={"epochs": 2})
+
+
+def test_another_pretraining_does_not_replace_the_one_of_a_folder(source: Path, manifest: Path, tmp_path: Path) -> None:
+    shutil.copyfile(source / "configs" / "pretrain_first.json", source / "configs" / "control.json")
+    pretrain(source, manifest=manifest, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"pretrain_first, pretrain_second made .* which control would replace"):
+        pretrain(source, manifest=manifest, out=tmp_path / "run", stages=["control"])
+
+
+def test_an_encoder_that_the_stages_did_not_make_is_not_passed_off_as_theirs(
+    source: Path, manifest: Path, tmp_path: Path
+) -> None:
+    pretrain(source, manifest=manifest, out=tmp_path / "run")
+    (tmp_path / "run" / "models" / "encoder.pt").write_bytes(b"another")
+    with pytest.raises(CheckpointError, match="the weights that pretrain_second made, found others"):
+        pretrain(source, manifest=manifest, out=tmp_path / "run")
 
 
 def test_a_lone_stage_goes_on_for_more_epochs(source: Path, manifest: Path, tmp_path: Path) -> None:

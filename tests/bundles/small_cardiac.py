@@ -16,7 +16,6 @@ QUICK = {**_SIZES, "epochs": 1, "iterations_per_epoch": 2, "network_def#channels
 PRETRAINING = {
     **QUICK,
     "crop_size": [16, 16, 1],
-    "map_size": [32, 32, 1],
     "decoder_blocks": 2,
     "volumes_per_batch": 2,
     "batch_size": 2,
@@ -29,7 +28,7 @@ def pretrained(manifest: Path, out: Path, *, share: int = 1, **changes: Any) -> 
     """Pre-train with plain steps on this process's share of the batch; return the encoder of the main process."""
     import torch
 
-    plain = {"optimizer": _SGD, "lr_scheduler#kind": "constant", "iterations_per_epoch": 1, "foreground": None}
+    plain = {"optimizer": _SGD, "lr_scheduler#kind": "constant", "iterations_per_epoch": 1}
     plain |= {"volumes_per_batch": 2 // share, "batch_size": 2 // share}
     pretrain(BUNDLE, manifest=manifest, out=out, overrides={**PRETRAINING, **plain, **changes})
     if process_rank() != 0:

@@ -54,10 +54,12 @@ def test_many_classes_are_drawn_in_part_and_that_is_said():
 def test_the_health_of_a_pretraining_is_drawn_beside_the_value_of_a_collapse():
     log = [{"kind": "start"}]
     health = {"collapse_value": 2.565, "spread": 0.4, "alignment": 0.2, "rankme": 17.0, "probe": 0.8}
+    health["uniformity"] = -3.1
     log += [{"kind": "train", "iteration": step, "loss": 2.0, **health} for step in (10, 20)]
     summary = summarise_training(_run(*log, {"kind": "end"}))
     described = {curve.title: curve.description for curve in summary.curves}
-    assert list(described) == ["Loss", "Embeddings", "Effective rank"]
+    assert list(described) == ["Loss", "Embeddings", "Uniformity", "Effective rank"]
+    assert "-3.10 at the end" in described["Uniformity"]
     assert "one point has 2.565" in described["Loss"]
     assert "spread (1 is even) 0.400" in described["Embeddings"]
     assert not summary.notes

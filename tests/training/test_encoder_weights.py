@@ -41,10 +41,17 @@ def test_trained_decoder_blocks_are_saved_under_the_networks_names(tmp_path: Pat
 
 def test_a_later_stage_continues_the_list_and_replaces_its_own_entry(tmp_path: Path) -> None:
     for stage in ("first", "second", "second"):
-        path = _save(tmp_path, _network(), stage, continues=stage == "second")
+        start = str(tmp_path / "models" / "encoder.pt") if stage == "second" else None
+        path = _save(tmp_path, _network(), stage, start_from=start)
     content = read_encoder_json(path)
     assert [each["stage"] for each in content["stages"]] == ["first", "second"]
     assert content["tensors"] == len(torch.load(path, weights_only=True))
+
+
+def test_a_stage_that_started_from_another_file_lists_what_made_that_one(tmp_path: Path) -> None:
+    start = _save(tmp_path / "other", _network(), "first")
+    path = _save(tmp_path / "own", _network(), "second", start_from=str(start))
+    assert [each["stage"] for each in read_encoder_json(path)["stages"]] == ["first", "second"]
 
 
 def test_a_stage_that_started_anew_names_no_other(tmp_path: Path) -> None:

@@ -49,11 +49,11 @@ def test_rankme_equals_the_published_formula() -> None:
     assert rank_me(z) == pytest.approx(float((-(shares * shares.log()).sum()).exp()), rel=1e-9)
 
 
-def _run(health: PretrainingHealth, embeddings: torch.Tensor, loss: float, iterations: int) -> list[dict]:
+def _run(health: PretrainingHealth, embeddings: torch.Tensor, loss: float, iterations: int, **kind: bool) -> list[dict]:
     logs = []
 
     def step(engine, batch):
-        embedded = Embedded(embeddings, torch.arange(len(embeddings)) // 2, math.log(5))
+        embedded = Embedded(embeddings, torch.arange(len(embeddings)) // 2, math.log(5), **kind)
         return {"loss": torch.tensor(loss), "embedded": embedded, "log": {}}
 
     engine = Engine(step)
@@ -98,3 +98,9 @@ def test_a_task_that_is_solved_is_said_once(caplog) -> None:
     _run(health, _embeddings(), math.log(5) * 0.005, 8)
     assert health.warned == {"solved"}
     assert caplog.text.count("the task is solved") == 1
+
+
+def test_a_loss_that_may_fall_below_zero_is_never_called_solved() -> None:
+    health = PretrainingHealth(every=1, warmup=2, patience=5)
+    _run(health, _embeddings(), -0.7, 8, ends_at_zero=False)
+    assert health.warned == set()

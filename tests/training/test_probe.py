@@ -28,6 +28,21 @@ def test_neighbours_of_the_own_volume_have_no_vote() -> None:
     assert neighbour_accuracy(features, shown, torch.tensor([0, 0, 1, 1]), neighbours=1) == 0.0
 
 
+def test_where_other_volumes_have_few_slices_only_those_vote() -> None:
+    shown = torch.tensor([[0], [0], [1], [1]]).bool()
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]])
+    # Five neighbours are asked for and two are there; those of the own volume would turn the vote to one half
+    assert neighbour_accuracy(features, shown, torch.tensor([0, 0, 1, 1])) == 0.0
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_labels_that_tell_no_slices_apart_end_no_training_and_log_no_nan(value: float, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    items = [{**item, "label": torch.full_like(item["label"], value)} for item in _items(2)]
+    assert not any(_run(NeighbourProbe(data=items, network=SliceUNet(channels=(4, 8)))))
+    assert caplog.text.count("no class is shown by some slices") == 1
+
+
 def test_classes_that_all_slices_show_tell_nothing() -> None:
     assert math.isnan(neighbour_accuracy(torch.rand(4, 2), torch.ones(4, 1).bool(), torch.arange(4)))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medssl.core.errors import ConfigError
 from medssl.methods.baselines.teaching import step_output
+from medssl.training.mixup import Mixup
 from medssl.training.optimization import Optimization
 from medssl.training.streams import case_ids, read_streams
 
@@ -24,24 +25,34 @@ class SelfTrainingStep:
         loss: Function of logits (B, K, X, Y, Z), float32, and labels (B, 1, X, Y, Z).
         optimization: The run's `Optimization`.
         pseudo_weight: Weight of the pseudo-labelled crops.
+        mixup: Mixes the labelled crops with one another, and their labels, as in `SupervisedStep`.
     """
 
     def __init__(
-        self, *, loss: Callable[[Tensor, Tensor], Tensor], optimization: Optimization, pseudo_weight: float = 1.0
+        self,
+        *,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimization: Optimization,
+        pseudo_weight: float = 1.0,
+        mixup: Mixup | None = None,
     ) -> None:
         self.loss = loss
         self.optimization = optimization
         self.pseudo_weight = pseudo_weight
+        self.mixup = mixup
 
     def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
         """Run one iteration of MONAI's `SupervisedTrainer`."""
         streams = read_streams(engine, batch)
-        labelled = len(streams.labels)
+        labelled, target = len(streams.labels), streams.labels
+        if self.mixup is not None:
+            mixed, target = self.mixup(streams.images, streams.labels, iteration=engine.state.iteration)
+            streams = streams._replace(images=mixed)
         engine.network.train()
         with self.optimization.autocast():
             logits = engine.inferer(streams.joined, engine.network)
         logits = logits.float()
-        supervised = self.loss(logits[:labelled], streams.labels)
+        supervised = self.loss(logits[:labelled], target)
         pseudo = supervised.new_zeros(())
         if streams.unlabeled is not None:
             pseudo = self.loss(logits[labelled:], _pseudo_labels(batch["unlabeled"]).to(logits.device))

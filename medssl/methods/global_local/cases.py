@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import nibabel as nib
-import numpy as np
 
 from medssl.core.errors import ConfigError, GeometryError
 from medssl.data.datasets import CaseDict, image_cases
 from medssl.data.volumes import Header, read_header
+
+_LISTED = 5  # cases that a message names
 
 
 def pretraining_cases(
@@ -36,23 +37,25 @@ def pretraining_cases(
             for files whose orientation is not known for sure.
 
     Raises:
-        ConfigError: If there are no volumes, or one where several are needed.
+        ConfigError: If there are no volumes, one where several are needed, or `orientation` is unknown.
         GeometryError: If volumes are shorter than the partitions, or orientations are mixed and refused.
     """
+    if orientation not in {"reorient", "refuse"}:
+        message = f'orientation: expected "reorient" or "refuse", got {orientation!r}.'
+        raise ConfigError(message)
     cases = image_cases(manifest=manifest, data_root=data_root, parts=parts)
     if not cases or (len(cases) == 1 and across_volumes):
         found = f"only case {cases[0]['case_id']}" if cases else "none"
         message = (
             f"{manifest}: expected at least {2 if across_volumes else 1} volumes in {' and '.join(parts)}, found "
-            f"{found}. Slices of one partition can be compared only between volumes: add some, or use strategy GR "
-            "and LR."
+            f"{found}. Slices of one partition can be compared only between volumes: add some, or set strategy to GR "
+            "(global, with volumes_per_batch 1) or local_strategy to LR."
         )
         raise ConfigError(message)
     headers = [(case["case_id"], read_header(Path(_first(case)))) for case in cases]
     if orientation == "refuse":
         _refuse_mixed(headers)
-    for case_id, header in headers:
-        _require_length(case_id, header, cells)
+    _refuse_short(headers, cells)
     return cases
 
 
@@ -67,22 +70,28 @@ def _refuse_mixed(headers: Sequence[tuple[str, Header]]) -> None:
     others = [f"{case_id} ({header.orientation})" for case_id, header in headers if header.orientation != usual]
     if others:
         message = (
-            f"orientation: expected {usual} as in {counts[usual]} volumes, found others in: {', '.join(others[:5])}. "
+            f"orientation: expected {usual} as in {counts[usual]} volumes, found others in: "
+            f"{', '.join(others[:_LISTED])}. "
             'Repair them, or set orientation to "reorient" if their headers are right.'
         )
         raise GeometryError(message)
 
 
-def _require_length(case_id: str, header: Header, cells: Sequence[int]) -> None:
-    """Refuse a volume with fewer slices than partitions along an axis of RAS."""
-    axes = nib.orientations.io_orientation(header.affine)[:, 0].astype(int)
-    shape = [0, 0, 0]
-    for own, world in enumerate(axes):
-        shape[world] = header.shape[own]
-    for name, extent, count in zip(("LR", "AP", "SI"), np.asarray(shape), cells, strict=True):
-        if count > 1 and extent < count:
+def _refuse_short(headers: Sequence[tuple[str, Header]], cells: Sequence[int]) -> None:
+    """Refuse volumes with fewer slices than partitions along an axis of RAS."""
+    for axis, (name, count) in enumerate(zip(("LR", "AP", "SI"), cells, strict=True)):
+        extents = [(case_id, header, _extent(header, axis)) for case_id, header in headers] if count > 1 else []
+        short = [f"{case_id} ({extent} in {header.path.name})" for case_id, header, extent in extents if extent < count]
+        if short:
+            others = f" and {len(short) - _LISTED} more" if len(short) > _LISTED else ""
             message = (
-                f"case {case_id}: expected at least {count} slices along {name}, one for each partition, found "
-                f"{extent} in {header.path.name}. Take the case out, or use fewer cells."
+                f"cases: expected at least {count} slices along {name}, one for each partition, found fewer in "
+                f"{', '.join(short[:_LISTED])}{others}. Take them out, or use fewer cells."
             )
             raise GeometryError(message)
+
+
+def _extent(header: Header, axis: int) -> int:
+    """Return the voxels of a file along an axis of RAS."""
+    axes = nib.orientations.io_orientation(header.affine)[:, 0].astype(int)
+    return header.shape[list(axes).index(axis)]

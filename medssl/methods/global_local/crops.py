@@ -16,6 +16,8 @@ from medssl.core.seeding import derive_seed
 from medssl.data.datasets import CaseDict, SeededCacheDataset
 from medssl.methods.global_local.positions import cell_of, partition_of, partitions_of_cell, starts_of_partition
 
+_MOVING = ("monai.transforms.spatial", "monai.transforms.croppad")
+
 
 class CropKey(NamedTuple):
     """Which volume to take, its position in the stream, and the cell that the crop lies in."""
@@ -35,21 +37,23 @@ class CropDataset(SeededCacheDataset):
     Args:
         data: List of dicts from `pretraining_cases`.
         transform: What makes a volume (C, X, Y, Z) in canonical orientation; nothing random.
-        views: MONAI transforms of the views of one crop, drawn anew for each. For local features they must keep
-            positions: intensities only.
+        views: MONAI transforms of the views of one crop, drawn anew for each.
         patch_size: Voxels of a crop along X, Y, Z; (X, Y, 1) are slices. Where a volume is shorter, or the crop
             reaches over its border, the volume's darkest value surrounds it.
         cells: Partitions along each axis.
         view_count: Views of each crop.
         keep_original: The first view stays as it is.
         min_overlap: Share of a crop that its views have in common at least; below 1 the views are shifted.
+        aligned: The views of a crop lie on each other voxel by voxel, as local features need: nothing may move them.
+            The crop before any view is then returned too, as `crop` (C, X, Y, Z).
         seed: Seed of the run.
         stream: Name of the stream.
         cache_rate: Share of the volumes kept in memory, 0 to 1.
         num_workers: Threads that fill the cache.
 
     Raises:
-        ConfigError: If `transform` is random, or views are flipped along an axis with several cells.
+        ConfigError: If `transform` is random, views are flipped along an axis with several cells or cut larger than a
+            crop, or aligned views would be moved.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class CropDataset(SeededCacheDataset):
         view_count: int = 2,
         keep_original: bool = False,
         min_overlap: float = 1.0,
+        aligned: bool = False,
         seed: int = 0,
         stream: str = "unlabeled",
         cache_rate: float = 1.0,
@@ -70,12 +75,16 @@ class CropDataset(SeededCacheDataset):
     ) -> None:
         _refuse_random(transform)
         _refuse_flips(views, cells)
+        _refuse_larger_windows(views, patch_size)
+        if aligned:
+            _refuse_moves(views, min_overlap)
         self.views = views
         self.patch_size = (int(patch_size[0]), int(patch_size[1]), int(patch_size[2]))
         self.cells = (int(cells[0]), int(cells[1]), int(cells[2]))
         self.view_count = view_count
         self.keep_original = keep_original
         self.min_overlap = min_overlap
+        self.aligned = aligned
         super().__init__(data, transform, seed=seed, stream=stream, cache_rate=cache_rate, num_workers=num_workers)
 
     def __getitem__(self, key: Any) -> Any:
@@ -91,7 +100,8 @@ class CropDataset(SeededCacheDataset):
         # The cell of the anchor also where a shifted view has its centre in the next one
         starts = anchor + shifts
         count = self.view_count
-        return {
+        crop = {"crop": cut(image, anchor, self.patch_size)} if self.aligned else {}
+        return crop | {
             "image": torch.stack([self._view(image, start, number, key[1]) for number, start in enumerate(starts)]),
             "source": torch.full((count,), int(key[1])),
             "volume": torch.full((count,), derive_seed("volume", entry["case_id"])),
@@ -208,3 +218,29 @@ def _refuse_flips(views: Compose, cells: Sequence[int]) -> None:
                 f"{flipped[0]} of cells {tuple(cells)}. Flip along other axes."
             )
             raise ConfigError(message)
+
+
+def _refuse_larger_windows(views: Compose, patch_size: Sequence[int]) -> None:
+    """Refuse windows that do not fit in a crop: MONAI would leave all of it, and views would differ less than told."""
+    for each in views.flatten().transforms:
+        window = getattr(getattr(each, "cropper", None), "roi_size", None)
+        sides = [window] * 3 if isinstance(window, int) else window or ()
+        if any(isinstance(side, int) and side > whole for side, whole in zip(sides, patch_size, strict=False)):
+            message = (
+                f"views: expected {type(each).__name__} to cut out of crops of {tuple(patch_size)}, got a size of "
+                f"{tuple(sides)}. Set crop_size below patch_size."
+            )
+            raise ConfigError(message)
+
+
+def _refuse_moves(views: Compose, min_overlap: float) -> None:
+    """Refuse what would part the views of one crop, whose regions are then no longer those of the same tissue."""
+    moving = [each for each in views.flatten().transforms if type(each).__module__.startswith(_MOVING)]
+    if not moving and min_overlap == 1.0:
+        return
+    found = type(moving[0]).__name__ if moving else f"min_overlap {min_overlap}"
+    message = (
+        f"views: expected views that lie on each other voxel by voxel, which local features compare, found {found}. "
+        "Change intensities only, and leave min_overlap at 1."
+    )
+    raise ConfigError(message)

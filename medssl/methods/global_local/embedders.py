@@ -72,6 +72,9 @@ class LocalEmbedder(nn.Module):
         frozen_norm: "eval" as above; "train" lets the encoder's batch normalisation use the statistics of the batch
             (and move its running ones), as published.
 
+    Raises:
+        ConfigError: If the regions were made for a map of another size.
+
     Note:
         Source: Chaitanya et al., NeurIPS 2020: two 1 x 1 convolutions, then one linear map for all windows.
     """
@@ -95,11 +98,10 @@ class LocalEmbedder(nn.Module):
         self.decoder_blocks = decoder_blocks
         self.frozen_norm = frozen_norm
         channels, *map_size = feature_shape(network, image_size, in_channels, blocks=decoder_blocks)
-        self.map_size = tuple(map_size)
-        if ((regions.offsets + torch.tensor(regions.size)).amax(0) > torch.tensor(map_size)).any():
+        if regions.map_size != tuple(map_size):
             message = (
-                f"regions: expected windows of {regions.size} inside the map {self.map_size} that {decoder_blocks} "
-                f"decoder blocks make of {tuple(image_size)}, but they leave it. Give the regions this map_size."
+                f"regions: expected windows of a map of {tuple(map_size)}, which {decoder_blocks} decoder blocks make "
+                f"of {tuple(image_size)}, got those of one of {regions.map_size}. Set map_size to {list(map_size)}."
             )
             raise ConfigError(message)
         self.head = nn.Sequential(

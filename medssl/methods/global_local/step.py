@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from monai.utils.enums import CommonKeys
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import adaptive_avg_pool3d, normalize
 
 from medssl.core.errors import TrainingError
 from medssl.losses.contrastive import ContrastiveLoss, PairMasks, anchors_without_negatives, collapse_value
 from medssl.losses.region_masks import (
     LocalNegatives,
     LocalStrategy,
+    check_local_strategy,
     map_pairs,
     nearest_regions,
     region_masks,
@@ -23,12 +24,13 @@ from medssl.losses.view_masks import (
     GdPairs,
     GlobalStrategy,
     ViewIds,
+    check_global_strategy,
     global_masks,
     overlapping_boxes,
     require_pairs,
 )
 from medssl.methods.global_local.embedders import LocalEmbedder
-from medssl.training.distributed import gather_rows, undistributed
+from medssl.training.distributed import gather_rows, mean_over_processes, undistributed
 from medssl.training.health import Embedded
 from medssl.training.optimization import Optimization
 
@@ -77,6 +79,9 @@ class GlobalContrastStep:
         centre: Take the mean over the batch of all processes from the embeddings before they get length 1. Features
             behind a ReLU all point the same way at first, where the loss is that of a collapse and hardly falls.
 
+    Raises:
+        ConfigError: If the strategy is unknown.
+
     Note:
         Source: Chaitanya et al., NeurIPS 2020, section 3.1. Centring is ours; batch normalisation does it there.
     """
@@ -90,6 +95,7 @@ class GlobalContrastStep:
         gd_pairs: GdPairs = "all",
         centre: bool = False,
     ) -> None:
+        check_global_strategy(strategy, gd_pairs)
         self.loss = loss
         self.optimization = optimization
         self.strategy = strategy
@@ -109,7 +115,9 @@ class GlobalContrastStep:
         masks = self._masks(ids, gather_rows(views.starts), views)
         loss = self.loss(embeddings, masks)
         collapse = collapse_value(masks, decoupled=self.loss.decoupled)
-        embedded = Embedded(normalize(embeddings.detach(), dim=1), ids.sources, collapse)
+        embedded = Embedded(
+            normalize(embeddings.detach(), dim=1), ids.sources, collapse, ends_at_zero=not self.loss.decoupled
+        )
         output = _output(views, loss, embedded, anchors_without_negatives=anchors_without_negatives(masks))
         engine.state.output = output
         self.optimization.update(engine, loss, case_ids=list(dict.fromkeys(views.names)))
@@ -126,8 +134,8 @@ class GlobalContrastStep:
 class LocalContrastStep:
     """Pull a region together with itself in another view, push its neighbours apart; the encoder stays as it is.
 
-    The trainer's network is a `LocalEmbedder`. Maps are compared within each process, so that the mean over processes
-    is that of one process where all have as many regions.
+    The trainer's network is a `LocalEmbedder`. Maps are compared within each process; processes weigh by how many
+    regions they compare, so that their mean is the loss of one process with all maps.
 
     Args:
         network: The trainer's network; tells the regions.
@@ -137,10 +145,11 @@ class LocalContrastStep:
         neighbours: Nearest regions that are negatives; published are 5 for LR and 4 for LD, in each map.
         negatives: Neighbours in "both" maps, or in the "other" one only.
         spacing_mm: Size of a voxel of the map, for the distances.
-        foreground: Regions whose mean intensity in a view lies below are no anchors, only negatives; None takes all.
+        foreground: Regions whose mean intensity lies below, in the crop before any view, are no anchors, only
+            negatives; None takes all.
 
     Raises:
-        ConfigError: If there are fewer regions than neighbours.
+        ConfigError: If there are fewer regions than neighbours, or the strategy is unknown.
 
     Note:
         Source: Chaitanya et al., NeurIPS 2020, section 3.2. There LD is one-directional and has no foreground rule.
@@ -158,9 +167,9 @@ class LocalContrastStep:
         spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
         foreground: float | None = None,
     ) -> None:
+        check_local_strategy(strategy)
         embedder: LocalEmbedder = undistributed(network)
         self.regions = embedder.regions
-        self.map_size = embedder.map_size
         near = nearest_regions(self.regions, neighbours, spacing_mm=spacing_mm)
         self.masks = region_masks(near, negatives=negatives)
         self.loss = loss
@@ -170,6 +179,7 @@ class LocalContrastStep:
 
     def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
         """Run one iteration of MONAI's `SupervisedTrainer`."""
+        _require_aligned(batch)
         views = read_views(engine, batch)
         engine.network.train()
         with self.optimization.autocast():
@@ -180,8 +190,18 @@ class LocalContrastStep:
             shown = ", ".join(dict.fromkeys(views.names))
             message = f"batch of {shown}: expected two views of a slice, found no pair of maps. Set view_count to 2."
             raise TrainingError(message)
-        masks, share = self._masks(views, pairs)
+        masks, share = self._masks(views, pairs, batch)
+        compared = masks.positives.expand(len(pairs), -1, -1).sum().float()
+        usual = mean_over_processes(compared)
+        if usual == 0:
+            shown = ", ".join(dict.fromkeys(views.names))
+            message = (
+                f"batch of {shown}: expected regions with a mean intensity of at least {self.foreground:g}, found none "
+                "in any slice. Lower foreground, or check how intensities are scaled."
+            )
+            raise TrainingError(message)
         loss = self.loss(torch.cat([embeddings[pairs[:, 0]], embeddings[pairs[:, 1]]], dim=1), masks)
+        loss = loss * compared / usual
         collapse = collapse_value(self.masks, decoupled=self.loss.decoupled)
         embedded = self._embedded(embeddings, views.ids.sources, collapse)
         output = _output(views, loss, embedded, foreground_share=share)
@@ -189,15 +209,14 @@ class LocalContrastStep:
         self.optimization.update(engine, loss, case_ids=list(dict.fromkeys(views.names)))
         return output
 
-    def _masks(self, views: Views, pairs: Tensor) -> tuple[PairMasks, Tensor | float]:
+    def _masks(self, views: Views, pairs: Tensor, batch: dict[str, Any]) -> tuple[PairMasks, Tensor | float]:
         """Return masks of all pairs (2A, 2A), or of each (P, 2A, 2A) without anchors in the background."""
         masks = self.masks.to(views.images.device)
         if self.foreground is None:
             return masks, 1.0
-        small = torch.nn.functional.adaptive_avg_pool3d(
-            views.images.mean(1, keepdim=True), cast("tuple[int, int, int]", self.map_size)
-        )
-        bright = region_windows(small, self.regions).mean(-1) >= self.foreground  # (V, A)
+        small = adaptive_avg_pool3d(batch["crop"].mean(1, keepdim=True), self.regions.map_size)
+        bright = region_windows(small, self.regions).mean(-1) >= self.foreground  # (B, A)
+        bright = bright.to(views.images.device).repeat_interleave(batch["image"].shape[1], dim=0)  # (V, A)
         anchors = torch.cat([bright[pairs[:, 0]], bright[pairs[:, 1]]], dim=1)
         return masks._replace(positives=masks.positives & anchors[..., None]), anchors.float().mean()
 
@@ -206,7 +225,23 @@ class LocalContrastStep:
         count = embeddings.shape[1]
         places = sources[:, None] * count + torch.arange(count, device=sources.device)
         rows = normalize(embeddings.detach().flatten(0, 1), dim=1)
-        return Embedded(rows[:_MOST_MEASURED], places.flatten()[:_MOST_MEASURED], collapse)
+        return Embedded(
+            rows[:_MOST_MEASURED],
+            places.flatten()[:_MOST_MEASURED],
+            collapse,
+            ends_at_zero=not self.loss.decoupled,
+        )
+
+
+def _require_aligned(batch: dict[str, Any]) -> None:
+    """Refuse views whose regions are not those of the same tissue."""
+    starts = batch["start"]
+    apart = (starts != starts[:, :1]).flatten(1).any(1)
+    if apart.any() or "crop" not in batch:
+        shown = ", ".join(case for case, is_apart in zip(batch["case_id"], apart.tolist(), strict=True) if is_apart)
+        found = f"shifted ones of {shown}" if shown else "a data set that does not promise it"
+        message = f"local features: expected views that lie on each other, found {found}. Set aligned in CropDataset."
+        raise TrainingError(message)
 
 
 def _output(views: Views, loss: Tensor, embedded: Embedded, **log: Any) -> dict[str, Any]:

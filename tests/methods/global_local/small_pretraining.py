@@ -39,7 +39,7 @@ def make_volumes(count: int = 3, depth: int = 6) -> list[dict[str, Any]]:
 def make_dataset(volumes: list[dict[str, Any]] | None = None, **options: Any) -> CropDataset:
     """Cut slices of the volumes, with two views that differ in intensity."""
     views = Compose([RandShiftIntensityd("image", offsets=0.3, prob=1.0), RandScaleIntensityd("image", 0.3, prob=1.0)])
-    defaults = {"views": views, "patch_size": (SIDE, SIDE, 1), "cells": (1, 1, 2), "num_workers": 0}
+    defaults = {"views": views, "patch_size": (SIDE, SIDE, 1), "cells": (1, 1, 2), "num_workers": 0, "aligned": True}
     return CropDataset(volumes or make_volumes(), Compose([EnsureTyped("image")]), **{**defaults, **options})
 
 

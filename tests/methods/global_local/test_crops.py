@@ -99,4 +99,18 @@ def test_random_preprocessing_and_flips_across_cells_are_refused() -> None:
 def test_views_of_another_size_are_refused() -> None:
     smaller = Compose([EnsureTyped("image"), RandSpatialCropd("image", (20, 20, 1), random_size=False)])
     with pytest.raises(ConfigError, match="Resize crops"):
-        make_dataset(views=smaller)[CropKey(0, 0, 0)]
+        make_dataset(views=smaller, aligned=False)[CropKey(0, 0, 0)]
+
+
+def test_windows_larger_than_a_crop_are_refused() -> None:
+    larger = Compose([RandSpatialCropd("image", (64, 64, 1), random_size=False)])
+    with pytest.raises(ConfigError, match="RandSpatialCropd to cut out of crops"):
+        make_dataset(views=larger, aligned=False)
+
+
+@pytest.mark.parametrize("options", [{"min_overlap": 0.5}, {"views": Compose([RandFlipd("image", spatial_axis=0)])}])
+def test_aligned_views_are_not_moved(options: dict) -> None:
+    with pytest.raises(ConfigError, match="lie on each other voxel by voxel"):
+        make_dataset(**options)
+    crop = make_dataset()[CropKey(0, 3, 1)]
+    assert torch.equal(crop["crop"], make_volumes()[0]["image"][..., int(crop["start"][0, 2]), None])

@@ -72,11 +72,11 @@ def test_the_published_form_moves_the_statistics_of_the_frozen_encoder() -> None
     assert int(network.encoder[0][1].num_batches_tracked) == 1
 
 
-def test_regions_outside_the_map_are_refused_with_its_size() -> None:
-    with pytest.raises(ConfigError, match=r"inside the map \(24, 24, 1\)"):
-        LocalEmbedder(
-            network=make_network(), regions=quincunx_regions((48, 48, 1)), decoder_blocks=0, image_size=(SIDE, SIDE, 1)
-        )
+@pytest.mark.parametrize("side", [16, 48])
+def test_regions_of_another_map_are_refused_with_the_size_of_this_one(side: int) -> None:
+    regions = quincunx_regions((side, side, 1))
+    with pytest.raises(ConfigError, match=r"Set map_size to \[24, 24, 1\]"):
+        LocalEmbedder(network=make_network(), regions=regions, decoder_blocks=0, image_size=(SIDE, SIDE, 1))
 
 
 def test_a_network_without_parts_is_refused() -> None:

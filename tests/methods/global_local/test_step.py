@@ -20,9 +20,9 @@ from methods.global_local.small_pretraining import (
 )
 from processes import in_processes
 
-from medssl.core.errors import TrainingError
+from medssl.core.errors import ConfigError, TrainingError
 from medssl.losses.contrastive import ContrastiveLoss
-from medssl.losses.region_masks import grid_regions, map_pairs
+from medssl.losses.region_masks import grid_regions, map_pairs, region_windows
 from medssl.losses.view_masks import global_masks
 from medssl.methods.global_local import GlobalContrastStep, GlobalEmbedder, LocalContrastStep, LocalEmbedder
 from medssl.methods.global_local.step import read_views
@@ -94,12 +94,30 @@ def test_the_local_step_changes_blocks_and_head_only() -> None:
 def test_regions_in_the_background_are_no_anchors() -> None:
     embedder, step = local_step(make_network(), foreground=0.25)
     batch = _batch()
-    batch["image"] = batch["image"].abs() + 0.5
-    batch["image"][..., :24, :, :] = 0.0
+    batch["crop"] = batch["crop"].abs() + 0.5
+    batch["crop"][..., :24, :, :] = 0.0
+    # What views do to intensities moves no region between back- and foreground
+    batch["image"] = batch["image"] - 10.0 * torch.rand(len(batch["image"]), 2, 1, 1, 1, 1)
     output = step(bare_engine(embedder), batch)
-    assert 0.3 < float(output["log"]["foreground_share"]) < 0.7
-    batch["image"].zero_()
-    assert float(step(bare_engine(embedder), batch)["loss"]) == 0.0
+    bright = region_windows(batch["crop"], embedder.regions).mean(-1) >= 0.25
+    assert float(output["log"]["foreground_share"]) == pytest.approx(float(bright.float().mean()))
+    assert 0.3 < float(bright.float().mean()) < 0.7
+
+
+def test_a_batch_of_background_alone_names_its_volumes() -> None:
+    embedder, step = local_step(make_network(), foreground=3.0)
+    with pytest.raises(TrainingError, match=r"case_\d, case_\d: expected regions with a mean intensity of at least 3"):
+        step(bare_engine(embedder), _batch())
+
+
+def test_local_features_of_views_that_were_moved_are_refused() -> None:
+    embedder, step = local_step(make_network())
+    batch = _batch()
+    batch["start"][1, 1, 0] += 1
+    with pytest.raises(TrainingError, match=r"shifted ones of case_\d\."):
+        step(bare_engine(embedder), batch)
+    with pytest.raises(TrainingError, match="Set aligned in CropDataset"):
+        step(bare_engine(embedder), _batch(aligned=False))
 
 
 def test_batches_without_a_pair_name_their_volumes() -> None:
@@ -111,9 +129,17 @@ def test_batches_without_a_pair_name_their_volumes() -> None:
         step(bare_engine(embedder), _batch(view_count=1))
 
 
-def test_two_processes_take_the_step_of_one_with_all_negatives() -> None:
-    weights, loss = stepped()
-    for other, seen in in_processes(joined):
+def test_unknown_strategies_are_refused_before_the_first_batch() -> None:
+    with pytest.raises(ConfigError, match="'GDD'"):
+        global_step(make_network(), strategy="GDD")
+    with pytest.raises(ConfigError, match="'GR'"):
+        local_step(make_network(), strategy="GR")
+
+
+@pytest.mark.parametrize("stage", ["global", "local"])
+def test_two_processes_take_the_step_of_one_with_all_maps(stage: str) -> None:
+    weights, loss = stepped(stage)
+    for other, seen in in_processes(joined, stage):
         assert seen == pytest.approx(loss, rel=1e-5)
         for name, values in weights.items():
             assert np.abs(other[name] - values).max() <= 1e-5 * max(1.0, np.abs(values).max())
@@ -121,11 +147,12 @@ def test_two_processes_take_the_step_of_one_with_all_negatives() -> None:
 
 def test_patches_of_volumes_take_both_steps() -> None:
     network = SplitSegResNet(init_filters=8, blocks_down=(1, 1), blocks_up=(1,))
-    batch = _batch(patch_size=(16, 16, 4), min_overlap=0.5)
+    batch = _batch(patch_size=(16, 16, 4), min_overlap=0.5, aligned=False)
     size = (16, 16, 4)
     first = GlobalEmbedder(network=network, image_size=size, pool="avg", widths=(8, 8))
     output = GlobalContrastStep(loss=ContrastiveLoss(), optimization=optimization_of(first))(bare_engine(first), batch)
     assert torch.isfinite(output["loss"])
+    batch = _batch(patch_size=(16, 16, 4))
     second = LocalEmbedder(
         network=network, regions=grid_regions(size, size=(3, 3, 2), grid=(3, 3, 2)), decoder_blocks=1, image_size=size
     )
