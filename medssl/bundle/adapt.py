@@ -12,7 +12,6 @@ from typing import Any
 
 from medssl.bundle.config import read_json
 from medssl.core.errors import ConfigError
-from medssl.core.files import write_json
 from medssl.data.fingerprint import Fingerprint
 from medssl.data.manifest import Manifest
 
@@ -22,7 +21,8 @@ Config = dict[str, Any]
 _ANISOTROPIC = 3.0
 # A volume this many times larger than the patch needs crops aimed at the labels
 _ROOMY = 1.5
-_NORMALISERS = {"NormalizeIntensityd", "ScaleIntensityRanged", "ScaleIntensityRangePercentilesd", "ScaleIntensityd"}
+_ABSOLUTE = {"ScaleIntensityRanged"}  # whose numbers are those of one dataset
+_NORMALISERS = {"NormalizeIntensityd", "ScaleIntensityRangePercentilesd", "ScaleIntensityd", *_ABSOLUTE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +49,9 @@ class Plan:
         class_names: Names in the order of the network's channels, background first.
         label_values: The manifest's label value of each channel.
         channels: Image channels.
-        spacing_mm: Voxel size the network works at, RAS axes.
+        spacing_mm: Voxel size the network works at, RAS axes; -1 leaves an axis as it is.
         patch_size: Voxels of a training patch and of an inference tile, each a multiple of the network's stride.
-        intensity: MONAI transform that normalises the image.
+        intensity: MONAI transform that normalises the image, unless the bundle's own already does so volume by volume.
         aim_at_labels: Whether crops are centred on labels half of the time, because volumes exceed the patch.
         in_plane_axis: Axis of thick slices that rotations must keep, or None.
         norm: Normalisation layer of the network, or None for the bundle's own.
@@ -72,9 +72,24 @@ class Plan:
         return json.loads(json.dumps(asdict(self)))
 
 
-def make_plan(
-    manifest: Manifest, fingerprint: Fingerprint, wishes: Wishes, *, stride: int = 8, cubic: bool = False
-) -> Plan:
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a bundle's network asks of geometry, whatever the data.
+
+    Attributes:
+        strides: Patch sizes are multiples of them, along X, Y, Z.
+        cubes: It looks along several axes, so its voxels are cubes; they then have the volume of the median voxel.
+        slices: It sees single slices, which are never resampled across.
+        spacing_mm: Voxel size that its encoder was pre-trained at, which then stays; None takes that of the data.
+    """
+
+    strides: tuple[int, int, int] = (8, 8, 8)
+    cubes: bool = False
+    slices: bool = False
+    spacing_mm: tuple[float, float, float] | None = None
+
+
+def make_plan(manifest: Manifest, fingerprint: Fingerprint, wishes: Wishes, needs: Needs = Needs()) -> Plan:
     """Derive labels, geometry and normalisation from a dataset.
 
     The working spacing is the median of the cases, and the patch is the median shape at that spacing, shortened along
@@ -87,52 +102,64 @@ def make_plan(
         manifest: The dataset.
         fingerprint: Its geometry and intensities.
         wishes: What the user decides.
-        stride: Product of the network's strides; patch sizes are multiples of it.
-        cubic: The network needs voxels that are cubes; they then have the volume of the median voxel.
+        needs: What the network asks for.
     """
     values = tuple(manifest.label_values())
-    median = fingerprint.spacing_mm.median
-    spacing = (round(median[0], 3), round(median[1], 3), round(median[2], 3))
-    if cubic:
-        spacing = (round(math.prod(median) ** (1 / 3), 3),) * 3
+    spacing = _working_spacing(fingerprint.spacing_mm.median, needs)
     shape = _working_shape(fingerprint, spacing)
-    patch = fit_patch(shape, stride=stride, voxels=wishes.patch_voxels)
-    coarse = max(range(3), key=lambda axis: spacing[axis])
+    if needs.slices:
+        shape = (shape[0], shape[1], 1)
+    patch = fit_patch(shape, strides=needs.strides, voxels=wishes.patch_voxels)
+    widths = [own if own > 0 else median for own, median in zip(spacing, fingerprint.spacing_mm.median, strict=True)]
+    coarse = max(range(3), key=lambda axis: widths[axis])
     return Plan(
         class_names=tuple(manifest.labels[str(value)] for value in values),
         label_values=values,
         channels=manifest.channels(),
         spacing_mm=spacing,
         patch_size=patch,
-        intensity=_normaliser(fingerprint, absolute=wishes.absolute_intensities or manifest.modality.upper() == "CT"),
+        intensity=_intensity(fingerprint, absolute=wishes.absolute_intensities or manifest.modality.upper() == "CT"),
         aim_at_labels=math.prod(shape) > _ROOMY * math.prod(patch),
-        in_plane_axis=coarse if spacing[coarse] >= _ANISOTROPIC * min(spacing) else None,
+        in_plane_axis=coarse if widths[coarse] >= _ANISOTROPIC * min(widths) else None,
         norm=wishes.norm,
     )
 
 
+def _working_spacing(median: Sequence[float], needs: Needs) -> tuple[float, float, float]:
+    if needs.spacing_mm is not None:
+        return needs.spacing_mm
+    if needs.cubes:
+        return (round(math.prod(median) ** (1 / 3), 3),) * 3
+    return round(median[0], 3), round(median[1], 3), -1.0 if needs.slices else round(median[2], 3)
+
+
 def _working_shape(fingerprint: Fingerprint, spacing: tuple[float, float, float]) -> tuple[int, int, int]:
     """Return the median shape in voxels of `spacing`; shapes and spacings of the fingerprint are in RAS order."""
-    size_mm = [
-        count * width for count, width in zip(fingerprint.shape.median, fingerprint.spacing_mm.median, strict=True)
+    counts, widths = fingerprint.shape.median, fingerprint.spacing_mm.median
+    voxels = [
+        max(1, round(count * width / wanted) if wanted > 0 else round(count))
+        for count, width, wanted in zip(counts, widths, spacing, strict=True)
     ]
-    voxels = [max(1, round(extent / width)) for extent, width in zip(size_mm, spacing, strict=True)]
     return voxels[0], voxels[1], voxels[2]
 
 
-def fit_patch(shape: Sequence[int], *, stride: int, voxels: int) -> tuple[int, int, int]:
+def fit_patch(shape: Sequence[int], *, strides: Sequence[int], voxels: int) -> tuple[int, int, int]:
     """Return the smallest patch that covers `shape`, shortened along its longest axis until it holds `voxels`.
 
-    Every axis is a positive multiple of `stride`; two strides are kept where the shape allows it, because instance
-    normalisation needs more than one voxel at the bottleneck.
+    Every axis is a positive multiple of its stride; two strides are kept, because instance normalisation needs more
+    than one voxel at the bottleneck. An axis that is not strided is as long as the shape.
     """
-    patch = [max(2, math.ceil(extent / stride)) * stride for extent in shape]
-    while math.prod(patch) > voxels and max(patch) > 2 * stride:
-        patch[patch.index(max(patch))] -= stride
+    least = [2 * stride if stride > 1 else 1 for stride in strides]
+    patch = [
+        max(low, math.ceil(extent / stride) * stride) for extent, stride, low in zip(shape, strides, least, strict=True)
+    ]
+    while math.prod(patch) > voxels and (long := [axis for axis in range(3) if patch[axis] > least[axis]]):
+        longest = max(long, key=lambda axis: patch[axis])
+        patch[longest] -= strides[longest]
     return patch[0], patch[1], patch[2]
 
 
-def _normaliser(fingerprint: Fingerprint, *, absolute: bool) -> dict[str, Any]:
+def _intensity(fingerprint: Fingerprint, *, absolute: bool) -> dict[str, Any]:
     regions = fingerprint.foreground or fingerprint.nonzero
     if not absolute or len(regions) != 1:
         return {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True}
@@ -149,30 +176,44 @@ def _normaliser(fingerprint: Fingerprint, *, absolute: bool) -> dict[str, Any]:
     }
 
 
-def adapt_bundle(folder: Path, plan: Plan, settings: Mapping[str, Any]) -> None:
-    """Rewrite the configuration of a bundle copy in place.
+def adapted_configs(bundle: Path, plan: Plan, settings: Mapping[str, Any]) -> dict[str, Config]:
+    """Return the configurations of a bundle that another dataset changes, by their names.
 
     Args:
-        folder: The new bundle; its configs/train.json, evaluate.json and inference.json are rewritten.
+        bundle: The bundle.
         plan: From `make_plan`.
         settings: Top-level values of train.json, such as epochs or finetune_model_path.
 
     Raises:
         ConfigError: If the bundle has no part that must be adapted.
     """
-    train = read_json(folder / "configs" / "train.json")
+    train, inference, evaluate = (
+        read_json(bundle / "configs" / f"{name}.json") for name in ("train", "inference", "evaluate")
+    )
     unknown = sorted(settings.keys() - train.keys())
     if unknown:
-        message = f"{folder.name}: train.json has no {unknown[0]!r}, so this bundle cannot be fine-tuned this way."
+        message = f"{bundle.name}: train.json has no {unknown[0]!r}, so this bundle cannot be fine-tuned this way."
         raise ConfigError(message)
-    train.update(settings)
-    write_json(folder / "configs" / "train.json", adapt_train(train, plan))
-    inference = adapt_inference(read_json(folder / "configs" / "inference.json"), plan)
-    write_json(folder / "configs" / "inference.json", inference)
-    evaluate = read_json(folder / "configs" / "evaluate.json")
     transforms = evaluate["validate#preprocessing"]["transforms"]
     evaluate["validate#preprocessing"]["transforms"] = _with_labels(_normalised(transforms, plan), plan)
-    write_json(folder / "configs" / "evaluate.json", evaluate)
+    return {
+        **_other_stages(bundle, plan),
+        "train": adapt_train({**train, **settings}, plan),
+        "inference": adapt_inference(inference, plan),
+        "evaluate": evaluate,
+    }
+
+
+def _other_stages(bundle: Path, plan: Plan) -> dict[str, Config]:
+    """Return what builds the network too, such as stages of pre-training, for as many classes and channels."""
+    found = {}
+    for path in sorted((bundle / "configs").glob("*.json")):
+        content = read_json(path)
+        if "output_classes" in content and "network_def" in content:
+            content["output_classes"] = len(plan.class_names)
+            content["network_def"]["in_channels"] = plan.channels
+            found[path.stem] = content
+    return found
 
 
 def adapt_train(config: Config, plan: Plan) -> Config:
@@ -224,11 +265,30 @@ def _adapt_network(network: Config, plan: Plan) -> None:
 
 
 def _normalised(transforms: list[Config], plan: Plan) -> list[Config]:
-    replaced = [dict(plan.intensity) if each["_target_"] in _NORMALISERS else each for each in transforms]
-    if replaced.count(dict(plan.intensity)) != 1:
+    """Normalise the image as the plan says, unless both the plan and the bundle do so volume by volume."""
+    own = normaliser(transforms)
+    if own["_target_"] not in _ABSOLUTE and plan.intensity["_target_"] not in _ABSOLUTE:
+        return transforms
+    # What clips the old values would clip the new ones at the wrong place
+    return [dict(plan.intensity) if each is own else each for each in transforms if not _only_clips(each)]
+
+
+def normaliser(transforms: Sequence[Config]) -> Config:
+    """Return the transform that normalises the image.
+
+    Raises:
+        ConfigError: If there is none, or more than one.
+    """
+    found = [each for each in transforms if each["_target_"] in _NORMALISERS and not _only_clips(each)]
+    if len(found) != 1:
         message = "expected exactly one intensity normalisation in the preprocessing of the bundle; adapt it by hand."
         raise ConfigError(message)
-    return replaced
+    return found[0]
+
+
+def _only_clips(transform: Config) -> bool:
+    bounds = [transform.get(name) for name in ("a_min", "b_min", "a_max", "b_max")]
+    return transform["_target_"] in _ABSOLUTE and None not in bounds and bounds[::2] == bounds[1::2]
 
 
 def _with_labels(transforms: list[Config], plan: Plan) -> list[Config]:

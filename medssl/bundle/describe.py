@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.adapt import Plan
+from medssl.bundle.adapt import Plan, normaliser
 from medssl.bundle.config import read_json
 from medssl.core.files import write_json, write_text
 from medssl.data.manifest import Manifest
@@ -100,10 +100,9 @@ def _metadata(metadata: dict[str, Any], known: Description) -> dict[str, Any]:
     return metadata
 
 
-def _of_inference(known: Description, key: str) -> list[float]:
+def _of_inference(known: Description, key: str) -> Any:
     """Return what inference.json says of the input; it may differ from the plan where the user asked for it."""
-    value: list[float] = read_json(known.folder / "configs" / "inference.json")[key]
-    return value
+    return read_json(known.folder / "configs" / "inference.json")[key]
 
 
 def _inference_memory(folder: Path) -> str | None:
@@ -130,7 +129,7 @@ def _scores(evaluation: Evaluation | None) -> dict[str, float]:
 def _readme(known: Description) -> str:
     manifest, plan = known.manifest, known.plan
     shape = " x ".join(str(extent) for extent in _of_inference(known, "patch_size"))
-    spacing = " x ".join(f"{value:g}" for value in _of_inference(known, "resample_to_spacing"))
+    spacing = " x ".join(_width(value) for value in _of_inference(known, "resample_to_spacing"))
     return _TEMPLATE.format(
         name=known.folder.name,
         dataset=manifest.name,
@@ -139,10 +138,14 @@ def _readme(known: Description) -> str:
         training=len(manifest.training),
         shape=shape,
         spacing=spacing,
-        normaliser=plan.intensity["_target_"],
+        normaliser=normaliser(_of_inference(known, "preprocessing")["transforms"])["_target_"],
         performance=performance_text(_scores(known.evaluation), known.meaning),
         source=known.source,
     )
+
+
+def _width(millimetres: float) -> str:
+    return f"{millimetres:g}" if millimetres > 0 else "any"
 
 
 def performance_text(scores: Mapping[str, float], meaning: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.adapt import Plan, Wishes, adapt_bundle, make_plan, needs_cubes
+from medssl.bundle.adapt import Needs, Plan, Wishes, adapted_configs, make_plan, needs_cubes
 from medssl.bundle.config import read_json
 from medssl.bundle.describe import Description, describe
 from medssl.bundle.resolve import build_network, load_config
@@ -16,7 +16,8 @@ from medssl.core.files import write_json
 from medssl.core.findings import Finding
 from medssl.data.fingerprint import fingerprint
 from medssl.data.manifest import PARTS, Case, Manifest, save_manifest
-from medssl.networks.split import largest_stride
+from medssl.networks.split import patch_strides, sees_slices
+from medssl.training.encoder_weights import read_encoder_json
 
 
 def prepare_bundle(
@@ -47,11 +48,13 @@ def prepare_bundle(
         ConfigError: If `out` was begun for other data, or the bundle cannot be adapted.
     """
     found, findings = fingerprint(manifest, data_root)
-    plan = make_plan(manifest, found, wishes, stride=_stride(bundle, trust=trust), cubic=needs_cubes(bundle))
+    plan = make_plan(manifest, found, wishes, _needs(bundle, trust=trust))
     results = out / "results"
     if not (results / "plan.json").is_file():
+        configs = adapted_configs(bundle, plan, settings)
         copy_bundle(bundle, out)
-        adapt_bundle(out, plan, settings)
+        for name, content in configs.items():
+            write_json(out / "configs" / f"{name}.json", content)
         # Predictions take their label names from the metadata, so it is written before the first one
         describe(Description(out, manifest, plan, None, "Not trained yet", source=bundle.name))
         save_manifest(results / "manifest.json", anonymous_patients(manifest))
@@ -85,6 +88,20 @@ def anonymous_patients(manifest: Manifest) -> Manifest:
     return manifest.model_copy(update={part: tuple(anonymous(case) for case in manifest.part(part)) for part in PARTS})
 
 
-def _stride(bundle: Path, *, trust: bool) -> int:
-    """Return what patches must be multiples of; 8, as for MONAI's SegResNet, where the network does not tell."""
-    return largest_stride(build_network(load_config(bundle, ("inference",), trust=trust))) or 8
+def _needs(bundle: Path, *, trust: bool) -> Needs:
+    """Return what the network asks of geometry; strides of 8, as for MONAI's SegResNet, where it does not tell."""
+    network = build_network(load_config(bundle, ("inference",), trust=trust))
+    strides = patch_strides(network) or (8, 8, 8)
+    return Needs(
+        strides=strides, cubes=needs_cubes(bundle), slices=sees_slices(network), spacing_mm=_pretrained_spacing(bundle)
+    )
+
+
+def _pretrained_spacing(bundle: Path) -> tuple[float, float, float] | None:
+    """Return the voxel size of the encoder that training starts from, or None if it starts from whole weights."""
+    models = bundle / "models"
+    if (models / "model.pt").is_file() or not (models / "encoder.pt").is_file():
+        return None
+    content = read_encoder_json(models / "encoder.pt") or {"stages": []}
+    spacing = content["stages"][-1].get("spacing_mm") if content["stages"] else None
+    return None if spacing is None else (float(spacing[0]), float(spacing[1]), float(spacing[2]))

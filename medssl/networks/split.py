@@ -297,10 +297,20 @@ def check_patch_size(
         raise ConfigError(message)
 
 
-def largest_stride(network: nn.Module) -> int | None:
-    """Return the largest down-sampling of a network or of its parts, or None if none of them tells it."""
-    strides = [max(module.strides) for module in network.modules() if isinstance(module, SplitNetwork)]
-    return max(strides, default=None)
+def patch_strides(network: nn.Module) -> tuple[int, int, int] | None:
+    """Return what the sides of a patch are multiples of, along X, Y, Z, or None if a network does not tell it.
+
+    Of a network of several parts, which may see the patch along other axes, it is the largest for each axis.
+    """
+    if isinstance(network, SplitNetwork):
+        return network.strides
+    largest = max((max(module.strides) for module in network.modules() if isinstance(module, SplitNetwork)), default=0)
+    return (largest, largest, largest) if largest else None
+
+
+def sees_slices(network: nn.Module) -> bool:
+    """Tell whether a network sees single slices, because all of its kernels lie in the plane of X and Y."""
+    return getattr(network, "kernel_dimensions", 3) == 2
 
 
 @contextmanager

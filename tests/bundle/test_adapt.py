@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from phantoms import write_phantoms
 
 from medssl.bundle.adapt import (
+    Needs,
     Plan,
     Wishes,
-    adapt_bundle,
     adapt_inference,
     adapt_train,
+    adapted_configs,
     fit_patch,
     make_plan,
     needs_cubes,
 )
-from medssl.bundle.run import copy_bundle
 from medssl.core.errors import ConfigError
 from medssl.data.fingerprint import fingerprint
 from medssl.data.manifest import load_manifest
@@ -52,14 +52,45 @@ def _targets(config: dict, part: str = "train") -> list[str]:
 
 @given(st.tuples(*[st.integers(1, 600)] * 3), st.integers(8**3 * 8, 10**6))
 def test_patches_are_multiples_of_the_stride_and_within_their_budget(shape: tuple[int, ...], voxels: int) -> None:
-    patch = fit_patch(shape, stride=8, voxels=voxels)
+    patch = fit_patch(shape, strides=(8, 8, 8), voxels=voxels)
     assert all(extent % 8 == 0 and extent >= 16 for extent in patch)
     assert math.prod(patch) <= voxels or patch == (16, 16, 16) or max(patch) == 16
     assert all(extent <= max(16, 8 * math.ceil(own / 8)) for extent, own in zip(patch, shape, strict=True))
 
 
 def test_a_small_organ_gets_a_patch_that_covers_it() -> None:
-    assert fit_patch((35, 50, 36), stride=8, voxels=100_000) == (40, 56, 40)
+    assert fit_patch((35, 50, 36), strides=(8, 8, 8), voxels=100_000) == (40, 56, 40)
+
+
+def test_thick_slices_get_as_many_as_the_network_needs_and_no_more() -> None:
+    assert fit_patch((90, 90, 18), strides=(32, 32, 4), voxels=65536) == (64, 64, 16)
+    assert fit_patch((190, 150, 1), strides=(32, 32, 1), voxels=65536) == (192, 160, 1)
+
+
+def test_a_network_of_slices_sees_one_at_a_time_and_keeps_their_distance(tmp_path: Path) -> None:
+    manifest = load_manifest(write_phantoms(tmp_path))
+    found, _ = fingerprint(manifest, tmp_path, workers=0)
+    plan = make_plan(manifest, found, Wishes(), Needs(strides=(8, 8, 1), slices=True))
+    assert (plan.spacing_mm, plan.patch_size) == ((1.0, 1.0, -1.0), (24, 32, 1))
+    pretrained = make_plan(manifest, found, Wishes(), Needs(strides=(8, 8, 8), spacing_mm=(2.0, 2.0, 2.0)))
+    assert (pretrained.spacing_mm, pretrained.patch_size) == ((2.0, 2.0, 2.0), (16, 16, 16))
+
+
+def test_a_normalisation_of_each_volume_stays_and_absolute_numbers_do_not(bundles: Path) -> None:
+    path = bundles / "cardiac_mri_global_local" / "configs" / "train.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    names = {"ScaleIntensityRangePercentilesd", "ScaleIntensityRanged"}
+    assert _targets(adapt_train(config, _plan())) == _targets(config)
+    absolute = {
+        "_target_": "ScaleIntensityRanged",
+        "keys": "image",
+        "a_min": -100,
+        "a_max": 200,
+        "b_min": 0,
+        "b_max": 1,
+    }
+    adapted = adapt_train(config, _plan(intensity=absolute))["train"]["preprocessing"]["transforms"]
+    assert [each for each in adapted if each["_target_"] in names] == [absolute]
 
 
 def test_a_plan_takes_labels_geometry_and_channels_from_the_data(tmp_path: Path) -> None:
@@ -115,10 +146,9 @@ def test_training_and_inference_agree_on_the_network(bundles: Path) -> None:
     assert train["val_patch_size"] == "@patch_size"
 
 
-def test_settings_that_the_bundle_does_not_know_are_refused(bundles: Path, tmp_path: Path) -> None:
-    copy_bundle(bundles / "hippocampus_mri_supervised", tmp_path / "new_mri_bundle")
+def test_settings_that_the_bundle_does_not_know_are_refused(bundles: Path) -> None:
     with pytest.raises(ConfigError, match="no 'warp_speed'"):
-        adapt_bundle(tmp_path / "new_mri_bundle", _plan(), {"warp_speed": 9})
+        adapted_configs(bundles / "hippocampus_mri_supervised", _plan(), {"warp_speed": 9})
 
 
 def test_a_preprocessing_without_normalisation_is_refused(bundles: Path) -> None:
@@ -160,6 +190,6 @@ def test_network_of_views_gets_cubic_voxels_of_the_median_volume(bundles: Path, 
     manifest = load_manifest(path)
     found, _ = fingerprint(manifest, tmp_path, workers=0)
     flat = replace(found, spacing_mm=replace(found.spacing_mm, median=(0.5, 0.5, 4.0)))
-    assert make_plan(manifest, flat, Wishes(), cubic=True).spacing_mm == (1.0, 1.0, 1.0)
+    assert make_plan(manifest, flat, Wishes(), Needs(cubes=True)).spacing_mm == (1.0, 1.0, 1.0)
     assert needs_cubes(bundles / "hippocampus_mri_umct")
     assert not needs_cubes(bundles / "hippocampus_mri_supervised")

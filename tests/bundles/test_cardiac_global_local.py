@@ -16,6 +16,8 @@ from processes import in_processes
 
 from medssl.bundle.pretrain import pretrain
 from medssl.bundle.run import train
+from medssl.cli.main import run
+from medssl.core import exit_codes
 from medssl.core.errors import ConfigError
 from medssl.data.manifest import load_manifest, save_manifest
 from medssl.methods.global_local import LocalContrastStep
@@ -97,6 +99,22 @@ def test_finetuning_with_mixup_starts_from_it_and_predicts_slice_by_slice(
     report = json.loads((tmp_path / "run" / "results" / "weights.json").read_text())
     assert {name.split(".")[0] for name in report["loaded"]} == {"encoder", "decoder"}
     assert {name.split(".")[0] for name in report["missing"]} == {"head"}
+
+
+def test_a_bundle_for_other_classes_starts_from_it_and_keeps_slices_and_intensities(
+    source: Path, manifest: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "phantom_mri_new"
+    quick = ["epochs=1", "iterations_per_epoch=2", "batch_size=2", "amp=false", "num_workers=0", "val_interval=1"]
+    command = ["finetune", str(source), "--manifest", str(manifest), "--out", str(out)]
+    assert run([*command, *(each for value in quick for each in ("--set", value))]) == exit_codes.OK
+    config = json.loads((out / "configs" / "inference.json").read_text())
+    assert (config["patch_size"], config["resample_to_spacing"]) == ([24, 28, 1], [1.0, 1.0, -1.0])
+    names = [each["_target_"] for each in config["preprocessing"]["transforms"]]
+    assert {"ScaleIntensityRangePercentilesd", "ScaleIntensityRanged"} < set(names)
+    report = json.loads((out / "results" / "weights.json").read_text())
+    assert {name.split(".")[0] for name in report["loaded"]} == {"encoder", "decoder"}
+    assert "1 x 1 x any mm" in (out / "docs" / "README.md").read_text()
 
 
 def test_self_training_needs_and_takes_predictions(source: Path, manifest: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from medssl.core.errors import ConfigError
 from medssl.networks import VIEWS, SplitNetwork, SplitSegResNet, SplitUNet, ViewNet
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
-from medssl.networks.split import check_patch_size, check_tail_dropout, evaluation_mode, largest_stride
+from medssl.networks.split import check_patch_size, check_tail_dropout, evaluation_mode, patch_strides
 from medssl.networks.weights import transfer_weights
 
 _IMAGE = torch.randn(2, 1, 8, 16, 8)
@@ -112,8 +112,9 @@ def test_modules_get_their_own_mode_back_also_after_an_error() -> None:
     assert [module.training for module in network.modules()] == before
 
 
-def test_the_largest_stride_is_that_of_the_deepest_part() -> None:
+def test_patches_fit_the_network_or_the_deepest_of_its_parts() -> None:
     network = torch.nn.ModuleList([_segresnet(), _segresnet()])
     network[1].strides = (2, 16, 2)
-    assert largest_stride(network) == 16
-    assert largest_stride(torch.nn.Conv3d(1, 1, 1)) is None
+    assert patch_strides(network[1]) == (2, 16, 2)
+    assert patch_strides(network) == (16, 16, 16)
+    assert patch_strides(torch.nn.Conv3d(1, 1, 1)) is None

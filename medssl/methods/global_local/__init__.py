@@ -2,7 +2,7 @@
 
 from medssl.methods.global_local.cases import pretraining_cases
 from medssl.methods.global_local.crops import CropDataset
-from medssl.methods.global_local.embedders import GlobalEmbedder, LocalEmbedder
+from medssl.methods.global_local.embedders import GlobalEmbedder, LocalEmbedder, decoded_size
 from medssl.methods.global_local.sampling import PartitionSampler
 from medssl.methods.global_local.step import GlobalContrastStep, LocalContrastStep
 
@@ -13,5 +13,6 @@ __all__ = [
     "LocalContrastStep",
     "LocalEmbedder",
     "PartitionSampler",
+    "decoded_size",
     "pretraining_cases",
 ]

@@ -56,6 +56,21 @@ class GlobalEmbedder(nn.Module):
         return self.head(self.pool(self.network.encode(image)[-1]))
 
 
+def decoded_size(
+    *, network: nn.Module, image_size: Sequence[int], decoder_blocks: int, in_channels: int = 1
+) -> list[int]:
+    """Return the voxels along X, Y, Z of the map that some decoder blocks make of an image.
+
+    Args:
+        network: The bundle's network.
+        image_size: Voxels of the image along X, Y, Z.
+        decoder_blocks: Blocks that run, the deepest first.
+        in_channels: Image channels.
+    """
+    check_decoder_blocks(require_pretrained(network), decoder_blocks)
+    return list(feature_shape(network, image_size, in_channels, blocks=decoder_blocks)[1:])
+
+
 class LocalEmbedder(nn.Module):
     """Encode with a frozen encoder, decode a few blocks and project regions of the map; trains blocks and head.
 

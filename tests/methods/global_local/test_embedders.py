@@ -8,7 +8,7 @@ from methods.global_local.small_pretraining import SIDE, local_step, make_networ
 
 from medssl.core.errors import ConfigError
 from medssl.losses.region_masks import grid_regions, quincunx_regions
-from medssl.methods.global_local import GlobalEmbedder, LocalEmbedder
+from medssl.methods.global_local import GlobalEmbedder, LocalEmbedder, decoded_size
 from medssl.networks import SplitSegResNet, ViewNet
 from medssl.networks.split import pretrained_tensors
 
@@ -70,6 +70,13 @@ def test_the_published_form_moves_the_statistics_of_the_frozen_encoder() -> None
     ).train()
     embedder(torch.rand(2, 1, SIDE, SIDE, 1))
     assert int(network.encoder[0][1].num_batches_tracked) == 1
+
+
+@pytest.mark.parametrize(("blocks", "size"), [(0, [24, 24, 1]), (1, [48, 48, 1])])
+def test_regions_can_follow_from_the_network(blocks: int, size: list[int]) -> None:
+    assert decoded_size(network=make_network(), image_size=(SIDE, SIDE, 1), decoder_blocks=blocks) == size
+    with pytest.raises(ConfigError, match="expected 0 to 1"):
+        decoded_size(network=make_network(), image_size=(SIDE, SIDE, 1), decoder_blocks=2)
 
 
 @pytest.mark.parametrize("side", [16, 48])

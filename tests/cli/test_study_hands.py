@@ -1,0 +1,35 @@
+"""What a study hands to training: the bundle beside the plan, one length and seed, and the last checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.test_study import tiny_bundle
+from phantoms import write_phantoms
+
+from medssl.cli import study_hands
+from medssl.data.manifest import load_manifest
+from medssl.studies.plan import StudyPlan
+
+
+def test_every_run_has_the_length_of_the_plan_and_no_choice_of_a_checkpoint(
+    bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = write_phantoms(tmp_path / "data", training=2, validation=1)
+    own = tiny_bundle(bundles, tmp_path)
+    arm = {"name": "views", "bundle": own.name, "patches_per_iteration": 6, "set": {"learning_rate": 0.5}}
+    first = load_manifest(manifest).training[0].id
+    plan = StudyPlan.model_validate(
+        {"name": "p", "part": "validation", "draws": {"1": [[first]]}, "budget": 300, "baseline": "views"}
+        | {"arms": [arm], "iterations_per_epoch": 10}
+    )
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(study_hands, "train", lambda bundle, **options: seen.update(options, bundle=bundle))
+    monkeypatch.setattr(study_hands._Work, "_score", lambda *_: {"scored": True})
+    hands = study_hands.study_hands(plan, root=manifest.parent, plan_folder=tmp_path, trust=True)
+    assert hands.execute(next(iter(plan.runs())), manifest, tmp_path / "run") == {"scored": True}
+    assert (seen["bundle"], seen["out"], seen["trust"]) == (own, tmp_path / "run" / "bundle", True)
+    expected = {"epochs": 5, "iterations_per_epoch": 10, "seed": 0, "learning_rate": 0.5, "select_best": False}
+    assert seen["overrides"] == {**expected, "val_interval": 6}
