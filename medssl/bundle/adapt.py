@@ -21,8 +21,8 @@ Config = dict[str, Any]
 _ANISOTROPIC = 3.0
 # A volume this many times larger than the patch needs crops aimed at the labels
 _ROOMY = 1.5
-_ABSOLUTE = {"ScaleIntensityRanged"}  # whose numbers are those of one dataset
-_NORMALISERS = {"NormalizeIntensityd", "ScaleIntensityRangePercentilesd", "ScaleIntensityd", *_ABSOLUTE}
+_SCALING = "ScaleIntensityRanged"
+_NORMALISERS = {"NormalizeIntensityd", "ScaleIntensityRangePercentilesd", "ScaleIntensityd", _SCALING}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +126,10 @@ def make_plan(manifest: Manifest, fingerprint: Fingerprint, wishes: Wishes, need
 
 
 def _working_spacing(median: Sequence[float], needs: Needs) -> tuple[float, float, float]:
-    if needs.spacing_mm is not None:
-        return needs.spacing_mm
-    if needs.cubes:
+    if needs.cubes and needs.spacing_mm is None:
         return (round(math.prod(median) ** (1 / 3), 3),) * 3
-    return round(median[0], 3), round(median[1], 3), -1.0 if needs.slices else round(median[2], 3)
+    x, y, z = needs.spacing_mm or (round(median[0], 3), round(median[1], 3), round(median[2], 3))
+    return x, y, -1.0 if needs.slices else z
 
 
 def _working_shape(fingerprint: Fingerprint, spacing: tuple[float, float, float]) -> tuple[int, int, int]:
@@ -147,7 +146,7 @@ def fit_patch(shape: Sequence[int], *, strides: Sequence[int], voxels: int) -> t
     """Return the smallest patch that covers `shape`, shortened along its longest axis until it holds `voxels`.
 
     Every axis is a positive multiple of its stride; two strides are kept, because instance normalisation needs more
-    than one voxel at the bottleneck. An axis that is not strided is as long as the shape.
+    than one voxel at the bottleneck. An axis that is not strided keeps at least one voxel.
     """
     least = [2 * stride if stride > 1 else 1 for stride in strides]
     patch = [
@@ -166,7 +165,7 @@ def _intensity(fingerprint: Fingerprint, *, absolute: bool) -> dict[str, Any]:
     low, high, mean = regions[0].percentile_00_5, regions[0].percentile_99_5, regions[0].mean
     deviation = max(regions[0].standard_deviation, 1e-6)
     return {
-        "_target_": "ScaleIntensityRanged",
+        "_target_": _SCALING,
         "keys": "image",
         "a_min": low,
         "a_max": high,
@@ -197,23 +196,23 @@ def adapted_configs(bundle: Path, plan: Plan, settings: Mapping[str, Any]) -> di
     transforms = evaluate["validate#preprocessing"]["transforms"]
     evaluate["validate#preprocessing"]["transforms"] = _with_labels(_normalised(transforms, plan), plan)
     return {
-        **_other_stages(bundle, plan),
         "train": adapt_train({**train, **settings}, plan),
         "inference": adapt_inference(inference, plan),
         "evaluate": evaluate,
     }
 
 
-def _other_stages(bundle: Path, plan: Plan) -> dict[str, Config]:
-    """Return what builds the network too, such as stages of pre-training, for as many classes and channels."""
-    found = {}
-    for path in sorted((bundle / "configs").glob("*.json")):
-        content = read_json(path)
-        if "output_classes" in content and "network_def" in content:
-            content["output_classes"] = len(plan.class_names)
-            content["network_def"]["in_channels"] = plan.channels
-            found[path.stem] = content
-    return found
+def pretraining_configs(bundle: Path) -> list[str]:
+    """Return the names of a bundle's stages of pre-training and of what is merged behind them."""
+    stages = [
+        path.stem
+        for path in sorted((bundle / "configs").glob("*.json"))
+        if any(
+            str(each.get("_target_")).endswith("EncoderWeights")
+            for each in read_json(path).get("train", {}).get("handlers", [])
+        )
+    ]
+    return [*stages, *(f"multi_gpu_{stage}" for stage in stages)]
 
 
 def adapt_train(config: Config, plan: Plan) -> Config:
@@ -267,7 +266,7 @@ def _adapt_network(network: Config, plan: Plan) -> None:
 def _normalised(transforms: list[Config], plan: Plan) -> list[Config]:
     """Normalise the image as the plan says, unless both the plan and the bundle do so volume by volume."""
     own = normaliser(transforms)
-    if own["_target_"] not in _ABSOLUTE and plan.intensity["_target_"] not in _ABSOLUTE:
+    if not _is_absolute(own) and not _is_absolute(plan.intensity):
         return transforms
     # What clips the old values would clip the new ones at the wrong place
     return [dict(plan.intensity) if each is own else each for each in transforms if not _only_clips(each)]
@@ -286,9 +285,14 @@ def normaliser(transforms: Sequence[Config]) -> Config:
     return found[0]
 
 
+def _is_absolute(transform: Mapping[str, Any]) -> bool:
+    """Tell whether a normalisation has the numbers of one dataset, instead of those of each volume."""
+    return transform["_target_"] == _SCALING or not {"subtrahend", "divisor"}.isdisjoint(transform)
+
+
 def _only_clips(transform: Config) -> bool:
     bounds = [transform.get(name) for name in ("a_min", "b_min", "a_max", "b_max")]
-    return transform["_target_"] in _ABSOLUTE and None not in bounds and bounds[::2] == bounds[1::2]
+    return transform["_target_"] == _SCALING and None not in bounds and bounds[::2] == bounds[1::2]
 
 
 def _with_labels(transforms: list[Config], plan: Plan) -> list[Config]:

@@ -146,13 +146,18 @@ def walk(content: Any, item_id: str = "") -> Iterator[tuple[str, Any]]:
         yield from walk(value, f"{item_id}#{key}" if item_id else str(key))
 
 
+def id_steps(item_id: str) -> list[str]:
+    """Return the keys and numbers that a configuration id goes through."""
+    return item_id.replace("::", "#").split("#")
+
+
 def get_item(content: Any, item_id: str) -> Any:
     """Return the item with an id.
 
     Raises:
         KeyError: If there is none.
     """
-    for step in item_id.replace("::", "#").split("#"):
+    for step in id_steps(item_id):
         if isinstance(content, dict) and step in content:
             content = content[step]
         elif isinstance(content, list) and step.isdigit() and int(step) < len(content):

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.config import BundleConfig, get_item, has_item, read_json, set_item
+from medssl.bundle.config import BundleConfig, has_item, id_steps, read_json, set_item
+from medssl.bundle.resolve import evaluated
 from medssl.core.files import write_json
 
 NETWORK = "network_def"
@@ -16,7 +17,7 @@ INHERITED = (NETWORK, *_INPUT)
 
 def inherited(overrides: Mapping[str, Any], keys: Sequence[str] = INHERITED) -> dict[str, Any]:
     """Return those of a run's overrides that decide what its network is and sees."""
-    return {item_id: value for item_id, value in overrides.items() if _steps(item_id)[0] in keys}
+    return {item_id: value for item_id, value in overrides.items() if id_steps(item_id)[0] in keys}
 
 
 def write_inherited(
@@ -35,36 +36,14 @@ def write_inherited(
         keys: First part of the ids that are inherited.
     """
     wanted = inherited(overrides, keys)
-    values = {"train": wanted, "inference": {item_id: _evaluated(config, item_id) for item_id in wanted}}
+    values = {"train": wanted, "inference": {item_id: evaluated(config, item_id) for item_id in wanted}}
     for name, given in values.items():
         path = out / "configs" / f"{name}.json"
         if not given or not path.is_file():
             continue
         content = read_json(path)
         for item_id, value in given.items():
-            above = "#".join(_steps(item_id)[:-1])
+            above = "#".join(id_steps(item_id)[:-1])
             if has_item(content, above or item_id):
                 set_item(content, item_id, value)
         write_json(path, content)
-
-
-def _evaluated(config: BundleConfig, item_id: str) -> Any:
-    """Return a value of a configuration with its references and expressions evaluated, and no component made."""
-    from monai.bundle import ConfigParser
-
-    parser = ConfigParser(dict(config.content))
-
-    def evaluated(at: str, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: evaluated(f"{at}#{key}", each) for key, each in value.items()}
-        if isinstance(value, list):
-            return [evaluated(f"{at}#{number}", each) for number, each in enumerate(value)]
-        refers = isinstance(value, str) and value.startswith(("@", "$"))
-        return parser.get_parsed_content(at) if refers else value
-
-    at = "#".join(_steps(item_id))
-    return evaluated(at, get_item(config.content, at))
-
-
-def _steps(item_id: str) -> list[str]:
-    return item_id.replace("::", "#").split("#")

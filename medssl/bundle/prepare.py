@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.adapt import Needs, Plan, Wishes, adapted_configs, make_plan, needs_cubes
+from medssl.bundle.adapt import Needs, Plan, Wishes, adapted_configs, make_plan, needs_cubes, pretraining_configs
 from medssl.bundle.config import read_json
 from medssl.bundle.describe import Description, describe
 from medssl.bundle.resolve import build_network, load_config
@@ -28,6 +28,7 @@ def prepare_bundle(
     *,
     wishes: Wishes,
     settings: Mapping[str, Any],
+    from_scratch: bool = False,
     trust: bool = False,
 ) -> tuple[Plan, Sequence[Finding]]:
     """Copy a bundle to `out` and adapt it to a dataset, once; a second call finds it there.
@@ -39,6 +40,7 @@ def prepare_bundle(
         data_root: Folder the manifest's paths start from.
         wishes: What the user decides about patch and intensities.
         settings: Top-level values of train.json to change.
+        from_scratch: Training starts from random weights, so the voxel size of a pre-trained encoder is no reason.
         trust: Run code that bundles do not need.
 
     Returns:
@@ -48,13 +50,12 @@ def prepare_bundle(
         ConfigError: If `out` was begun for other data, or the bundle cannot be adapted.
     """
     found, findings = fingerprint(manifest, data_root)
-    plan = make_plan(manifest, found, wishes, _needs(bundle, trust=trust))
+    plan = make_plan(manifest, found, wishes, _needs(bundle, from_scratch=from_scratch, trust=trust))
     results = out / "results"
     if not (results / "plan.json").is_file():
-        configs = adapted_configs(bundle, plan, settings)
-        copy_bundle(bundle, out)
-        for name, content in configs.items():
-            write_json(out / "configs" / f"{name}.json", content)
+        # Stages of pre-training would still be those of the source's images; they stay with it
+        changed, without = adapted_configs(bundle, plan, settings), pretraining_configs(bundle)
+        copy_bundle(bundle, out, changed=changed, without=without)
         # Predictions take their label names from the metadata, so it is written before the first one
         describe(Description(out, manifest, plan, None, "Not trained yet", source=bundle.name))
         save_manifest(results / "manifest.json", anonymous_patients(manifest))
@@ -88,13 +89,12 @@ def anonymous_patients(manifest: Manifest) -> Manifest:
     return manifest.model_copy(update={part: tuple(anonymous(case) for case in manifest.part(part)) for part in PARTS})
 
 
-def _needs(bundle: Path, *, trust: bool) -> Needs:
+def _needs(bundle: Path, *, from_scratch: bool, trust: bool) -> Needs:
     """Return what the network asks of geometry; strides of 8, as for MONAI's SegResNet, where it does not tell."""
     network = build_network(load_config(bundle, ("inference",), trust=trust))
     strides = patch_strides(network) or (8, 8, 8)
-    return Needs(
-        strides=strides, cubes=needs_cubes(bundle), slices=sees_slices(network), spacing_mm=_pretrained_spacing(bundle)
-    )
+    spacing = None if from_scratch else _pretrained_spacing(bundle)
+    return Needs(strides=strides, cubes=needs_cubes(bundle), slices=sees_slices(network), spacing_mm=spacing)
 
 
 def _pretrained_spacing(bundle: Path) -> tuple[float, float, float] | None:

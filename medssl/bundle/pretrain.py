@@ -10,14 +10,14 @@ from typing import Any
 
 from medssl.bundle.config import BundleConfig, config_path, has_item, merge_config, nearest_id, read_json
 from medssl.bundle.inherit import NETWORK, inherited, write_inherited
-from medssl.bundle.resolve import load_config, own_errors, workflow_of
+from medssl.bundle.resolve import evaluated, load_config, own_errors, workflow_of
 from medssl.bundle.run import copy_once, deciding_settings, prepare_run, run_initialized, run_paths, settings_of
 from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import sha256_file, sha256_json, sole_writer, write_json
 from medssl.core.provenance import provenance
 from medssl.data.manifest import Manifest, load_manifest
 from medssl.training.distributed import is_launched, is_main_process
-from medssl.training.encoder_weights import encoder_json
+from medssl.training.encoder_weights import read_encoder_json
 
 _logger = logging.getLogger("medssl.bundle")
 
@@ -67,12 +67,13 @@ def pretrain(
     ]
     dataset = load_manifest(manifest)
     run = _Run(bundle, out, dataset, dict(overrides or {}))
-    records = []
-    for number, (name, config) in enumerate(zip(names, configs, strict=True)):
-        if not run.is_finished(name, config):
-            run.refuse_to_replace(name, config)
-        records.append(run.stage(name, config, is_last=number + 1 == len(names)))
-    run.require_own_encoder(records[-1])
+    run.refuse_to_replace(dict(zip(names, configs, strict=True)))
+    records = [
+        run.stage(name, config, is_last=number == len(names))
+        for number, (name, config) in enumerate(zip(names, configs, strict=True), 1)
+    ]
+    if "encoder_sha256" in records[-1]:  # not in a process that writes no files
+        run.require_own_encoder()
     return records[-1]
 
 
@@ -126,33 +127,46 @@ class _Run:
         """Tell whether a stage has ended with these settings and as many epochs."""
         return self._record(name).get("settings_sha256") == self._hash(config)
 
-    def refuse_to_replace(self, name: str, config: BundleConfig) -> None:
-        """Stop where a stage would write over an encoder that other stages made or have started from."""
-        begun = {path.stem for path in (self.out / "checkpoints").glob("*.pt")} - {name}
-        begun = {each for each in begun if (self.out / "configs" / f"{each}.json").is_file()}
-        if lost := begun - self._continued(config):
-            others = ", ".join(sorted(lost))
-            message = (
-                f"{self.out}: holds what {others} made or has started from, which {name} would replace by this "
-                "command. Put the settings and epochs back, or pre-train in another --out folder."
-            )
-            raise ConfigError(message)
+    def refuse_to_replace(self, configs: Mapping[str, BundleConfig]) -> None:
+        """Stop where one of the stages that are to run would write over what others made or have started from."""
+        made = self._stages_of_encoder()
+        begun = {path.stem for path in (self.out / "checkpoints").glob("*.pt")}
+        held = {each for each in begun if (self.out / "configs" / f"{each}.json").is_file()} | set(made)
+        for name, config in configs.items():
+            if self.is_finished(name, config):
+                continue
+            before = made[: made.index(name)] if name in made else made
+            kept = before if self._starts_here(config) else []
+            if lost := held - {name, *kept}:
+                message = (
+                    f"{self.out}: {name} would write over the encoder that {', '.join(sorted(lost))} made or started "
+                    "from. Pre-train in another --out folder, or put the settings and epochs back."
+                )
+                raise ConfigError(message)
+            made, held = [*kept, name], held | {name}
 
-    def _continued(self, config: BundleConfig) -> set[str]:
-        """Return the stages that made the encoder of this folder, if a stage starts from it."""
-        handlers = config.content.get("train", {}).get("handlers", [])
-        writers = [each for each in handlers if str(each.get("_target_")).endswith("EncoderWeights")]
-        starts_here = "start_from" not in self.overrides and any(each.get("start_from") for each in writers)
-        file = encoder_json(self.out / _ENCODER)
-        return {each["stage"] for each in read_json(file)["stages"]} if starts_here and file.is_file() else set()
+    def _stages_of_encoder(self) -> list[str]:
+        """Return the stages that made the encoder of this folder, in their order."""
+        encoder = self.out / _ENCODER
+        content = read_encoder_json(encoder) if encoder.is_file() else None
+        return [] if content is None else [str(each.get("stage")) for each in content["stages"]]
 
-    def require_own_encoder(self, record: Mapping[str, Any]) -> None:
-        """Stop where models/encoder.pt is no longer what the last stage made, such as a file copied over it."""
-        encoder, made = self.out / _ENCODER, record.get("encoder_sha256")  # None in processes that write nothing
-        if made is not None and not (encoder.is_file() and sha256_file(encoder) == made):
+    def _starts_here(self, config: BundleConfig) -> bool:
+        """Tell whether a stage starts from the encoder of this folder."""
+        for number, handler in enumerate(config.content.get("train", {}).get("handlers", [])):
+            if str(handler.get("_target_")).endswith("EncoderWeights") and handler.get("start_from") is not None:
+                start = evaluated(config, f"train#handlers#{number}#start_from")
+                return start is not None and Path(start).resolve() == (self.out / _ENCODER).resolve()
+        return False
+
+    def require_own_encoder(self) -> None:
+        """Stop where models/encoder.pt is not what the stages of this folder made, such as a file copied over it."""
+        stages = self._stages_of_encoder()
+        made = self._record(stages[-1]).get("encoder_sha256") if stages else None
+        if made != sha256_file(self.out / _ENCODER):
             message = (
-                f"{encoder}: expected the weights that {record['stage']} made, found "
-                f"{'others' if encoder.is_file() else 'none'}. Put them back, or pre-train in another --out folder."
+                f"{self.out / _ENCODER}: expected the weights that the stages of this folder made, found others. Put "
+                "them back, or pre-train in another --out folder."
             )
             raise CheckpointError(message)
 

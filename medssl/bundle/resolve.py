@@ -14,7 +14,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medssl.bundle.config import COMPONENT_KEYS, META, BundleConfig, get_item, merge_config, nearest_id, walk
+from medssl.bundle.config import COMPONENT_KEYS, META, BundleConfig, get_item, id_steps, merge_config, nearest_id, walk
 from medssl.bundle.expressions import references
 from medssl.bundle.targets import find_target, known_names, target_refusal
 from medssl.bundle.trust import require_trust
@@ -155,6 +155,24 @@ def build_network(config: BundleConfig, **changes: Any) -> nn.Module:
     definition = {**config.content["network_def"], **changes}
     network: nn.Module = ConfigParser({**config.content, "network_def": definition}).get_parsed_content("network_def")
     return network
+
+
+def evaluated(config: BundleConfig, item_id: str) -> Any:
+    """Return a value of a configuration with its references and expressions evaluated, and no component made."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser(dict(config.content))
+
+    def of(at: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: of(f"{at}#{key}", each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [of(f"{at}#{number}", each) for number, each in enumerate(value)]
+        refers = isinstance(value, str) and value.startswith(("@", "$"))
+        return parser.get_parsed_content(at) if refers else value
+
+    at = "#".join(id_steps(item_id))
+    return of(at, get_item(config.content, at))
 
 
 def run_workflow(flow: Any) -> None:

@@ -8,7 +8,7 @@ import logging
 import resource
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,16 @@ _FREE_TO_CHANGE = {
 _DATA = "data_sha256"
 
 
-def copy_bundle(bundle: Path, out: Path) -> None:
+def copy_bundle(
+    bundle: Path, out: Path, *, changed: Mapping[str, Mapping[str, Any]] | None = None, without: Collection[str] = ()
+) -> None:
     """Copy a bundle's configuration, documents and licence to `out`, without weights and results, whole or not at all.
 
     Args:
         bundle: Source bundle.
         out: New folder; may exist if it is empty.
+        changed: Configurations that are written instead of the source's, by their names.
+        without: Names of configurations that are left out.
 
     Raises:
         ConfigError: If `out` holds something else already.
@@ -63,6 +67,10 @@ def copy_bundle(bundle: Path, out: Path) -> None:
                 copy = folder / path.relative_to(bundle)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, copy)
+        for name in without:
+            (folder / "configs" / f"{name}.json").unlink(missing_ok=True)
+        for name, content in (changed or {}).items():
+            write_json(folder / "configs" / f"{name}.json", content)
 
 
 def train(

@@ -48,6 +48,7 @@ def study(
         results = run_study(content, dataset, out, hands, only=only or ())
     failed = [each for each in results if "error" in each]
     command = f"medssl study {plan} --manifest {manifest}{f' --data-root {data_root}' if data_root else ''} --out {out}"
+    command += " --trust" if trust else ""
     _write(content, dataset, results, out, command=command)
     for each in failed:
         typer.echo(f"failed: {each['arm']}, {each['labelled']} labelled, draw {each['draw']}: {each['error']}")

@@ -300,7 +300,7 @@ def check_patch_size(
 def patch_strides(network: nn.Module) -> tuple[int, int, int] | None:
     """Return what the sides of a patch are multiples of, along X, Y, Z, or None if a network does not tell it.
 
-    Of a network of several parts, which may see the patch along other axes, it is the largest for each axis.
+    Of a network of several parts, which may see the patch along other axes, it is the largest of all, for every axis.
     """
     if isinstance(network, SplitNetwork):
         return network.strides

@@ -75,8 +75,10 @@ class NeighbourProbe:
                 volumes.append(torch.full((len(image),), number))
         values = torch.cat([label.flatten() for label in labels]).unique()
         values = values[values != 0]
-        shown = [(label[:, None] == values[:, None]).any(2) for label in labels]  # (N, K), also without any class
-        return torch.cat(features), torch.cat(shown), torch.cat(volumes)
+        shown = torch.zeros(sum(map(len, labels)), len(values), dtype=torch.bool)
+        for number, value in enumerate(values):  # all at once would take slices x classes x pixels
+            shown[:, number] = torch.cat([(label == value).any(1) for label in labels])
+        return torch.cat(features), shown, torch.cat(volumes)
 
 
 def slabs(volume: Tensor, strides: Sequence[int]) -> Tensor:

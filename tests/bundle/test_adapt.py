@@ -72,6 +72,8 @@ def test_a_network_of_slices_sees_one_at_a_time_and_keeps_their_distance(tmp_pat
     found, _ = fingerprint(manifest, tmp_path, workers=0)
     plan = make_plan(manifest, found, Wishes(), Needs(strides=(8, 8, 1), slices=True))
     assert (plan.spacing_mm, plan.patch_size) == ((1.0, 1.0, -1.0), (24, 32, 1))
+    sliced = Needs(strides=(8, 8, 1), slices=True, spacing_mm=(2.0, 2.0, 2.0))
+    assert make_plan(manifest, found, Wishes(), sliced).spacing_mm == (2.0, 2.0, -1.0)
     pretrained = make_plan(manifest, found, Wishes(), Needs(strides=(8, 8, 8), spacing_mm=(2.0, 2.0, 2.0)))
     assert (pretrained.spacing_mm, pretrained.patch_size) == ((2.0, 2.0, 2.0), (16, 16, 16))
 
@@ -81,6 +83,12 @@ def test_a_normalisation_of_each_volume_stays_and_absolute_numbers_do_not(bundle
     config = json.loads(path.read_text(encoding="utf-8"))
     names = {"ScaleIntensityRangePercentilesd", "ScaleIntensityRanged"}
     assert _targets(adapt_train(config, _plan())) == _targets(config)
+    fixed = {"_target_": "NormalizeIntensityd", "keys": "image", "subtrahend": 40.0, "divisor": 9.0}
+    own = config["train"]["preprocessing"]["transforms"]
+    changed = [fixed if each["_target_"] == "ScaleIntensityRangePercentilesd" else each for each in own]
+    config["train"]["preprocessing"]["transforms"] = changed
+    assert fixed not in adapt_train(config, _plan())["train"]["preprocessing"]["transforms"]
+    config["train"]["preprocessing"]["transforms"] = own
     absolute = {
         "_target_": "ScaleIntensityRanged",
         "keys": "image",

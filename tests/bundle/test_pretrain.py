@@ -53,6 +53,8 @@ def test_finished_stages_are_not_run_again(source: Path, manifest: Path, tmp_pat
     first = pretrain(source, manifest=manifest, out=tmp_path / "run")
     monkeypatch.setattr(SupervisedStep, "__call__", lambda *_: pytest.fail("a finished stage ran again"))
     assert pretrain(source, manifest=manifest, out=tmp_path / "run") == first
+    alone = pretrain(source, manifest=manifest, out=tmp_path / "run", stages=["pretrain_first"])
+    assert alone["stage"] == "pretrain_first"
 
 
 def test_a_stop_in_the_second_stage_changes_nothing(source: Path, manifest: Path, tmp_path: Path, monkeypatch) -> None:
@@ -93,7 +95,7 @@ def test_a_stage_cannot_change_under_a_later_one(source: Path, manifest: Path, t
     pretrain(source, manifest=manifest, out=tmp_path / "run")
     before = (tmp_path / "run" / "models" / "encoder.pt").read_bytes()
     for stages in ([], ["pretrain_first"]):
-        with pytest.raises(ConfigError, match="holds what pretrain_second made or has started from"):
+        with pytest.raises(ConfigError, match=r"pretrain_first would write over .* pretrain_second made"):
             pretrain(source, manifest=manifest, out=tmp_path / "run", stages=stages, overrides={"epochs": 2})
     assert (tmp_path / "run" / "models" / "encoder.pt").read_bytes() == before
     pretrain(source, manifest=manifest, out=tmp_path / "run", stages=["pretrain_second"], overrides={"epochs": 2})
@@ -102,8 +104,38 @@ def test_a_stage_cannot_change_under_a_later_one(source: Path, manifest: Path, t
 def test_another_pretraining_does_not_replace_the_one_of_a_folder(source: Path, manifest: Path, tmp_path: Path) -> None:
     shutil.copyfile(source / "configs" / "pretrain_first.json", source / "configs" / "control.json")
     pretrain(source, manifest=manifest, out=tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"pretrain_first, pretrain_second made .* which control would replace"):
+    with pytest.raises(ConfigError, match=r"control would write over .* pretrain_first, pretrain_second"):
         pretrain(source, manifest=manifest, out=tmp_path / "run", stages=["control"])
+
+
+def test_what_a_command_would_replace_is_refused_before_its_first_stage_runs(
+    source: Path, manifest: Path, tmp_path: Path
+) -> None:
+    pretrain(source, manifest=manifest, out=tmp_path / "other", stages=["pretrain_first"])
+    start = {"train#handlers#2#start_from": str(tmp_path / "other" / "models" / "encoder.pt")}
+    with pytest.raises(ConfigError, match=r"pretrain_second would write over .* pretrain_first"):
+        pretrain(source, manifest=manifest, out=tmp_path / "run", overrides=start)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_folder_holds_is_known_without_its_resume_files(source: Path, manifest: Path, tmp_path: Path) -> None:
+    shutil.copyfile(source / "configs" / "pretrain_first.json", source / "configs" / "control.json")
+    pretrain(source, manifest=manifest, out=tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(ConfigError, match="control would write over"):
+        pretrain(source, manifest=manifest, out=tmp_path / "run", stages=["control"])
+
+
+def test_a_stage_between_others_is_not_run_longer_under_the_one_behind_it(
+    source: Path, manifest: Path, tmp_path: Path
+) -> None:
+    third = (source / "configs" / "pretrain_second.json").read_text().replace("pretrain_second", "pretrain_third")
+    (source / "configs" / "pretrain_third.json").write_text(third)
+    pretrain(source, manifest=manifest, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"pretrain_second would write over .* pretrain_third"):
+        pretrain(source, manifest=manifest, out=tmp_path / "run", stages=["pretrain_second"], overrides={"epochs": 2})
+    made = json.loads((tmp_path / "run" / "models" / "encoder.json").read_text())
+    assert [each["stage"] for each in made["stages"]] == ["pretrain_first", "pretrain_second", "pretrain_third"]
 
 
 def test_an_encoder_that_the_stages_did_not_make_is_not_passed_off_as_theirs(
@@ -111,7 +143,7 @@ def test_an_encoder_that_the_stages_did_not_make_is_not_passed_off_as_theirs(
 ) -> None:
     pretrain(source, manifest=manifest, out=tmp_path / "run")
     (tmp_path / "run" / "models" / "encoder.pt").write_bytes(b"another")
-    with pytest.raises(CheckpointError, match="the weights that pretrain_second made, found others"):
+    with pytest.raises(CheckpointError, match="describes weights of sha256"):
         pretrain(source, manifest=manifest, out=tmp_path / "run")
 
 

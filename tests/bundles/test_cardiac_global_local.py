@@ -22,6 +22,7 @@ from medssl.core.errors import ConfigError
 from medssl.data.manifest import load_manifest, save_manifest
 from medssl.methods.global_local import LocalContrastStep
 
+_COARSE = [2.0, 2.0, -1]
 _TRAIN = {**QUICK, "batch_size": 2, "val_interval": 1, "output_classes": 3, "select_best": False}
 
 
@@ -39,7 +40,12 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def source(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle, pre-trained."""
     out = tmp_path_factory.mktemp("pretrained") / "phantom_mri_pretrained"
-    pretrain(BUNDLE, manifest=manifest, out=out, overrides={**PRETRAINING, "output_classes": 3})
+    pretrain(
+        BUNDLE,
+        manifest=manifest,
+        out=out,
+        overrides={**PRETRAINING, "output_classes": 3, "resample_to_spacing": _COARSE},
+    )
     return out
 
 
@@ -65,7 +71,7 @@ def test_the_log_names_the_value_of_a_collapse(source: Path) -> None:
 
 
 def test_the_second_stage_keeps_the_encoder_of_the_first(source: Path, manifest: Path, tmp_path: Path) -> None:
-    options = {**PRETRAINING, "output_classes": 3}
+    options = {**PRETRAINING, "output_classes": 3, "resample_to_spacing": _COARSE}
     pretrain(BUNDLE, manifest=manifest, out=tmp_path / "one", stages=["pretrain_global"], overrides=options)
     first, both = (torch.load(run / "models" / "encoder.pt", weights_only=True) for run in (tmp_path / "one", source))
     assert set(first) < set(both)
@@ -82,7 +88,7 @@ def test_a_stop_in_the_local_stage_changes_nothing(
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, engine, batch)
 
-    options = {**PRETRAINING, "output_classes": 3}
+    options = {**PRETRAINING, "output_classes": 3, "resample_to_spacing": _COARSE}
     monkeypatch.setattr(LocalContrastStep, "__call__", stopped)
     with pytest.raises(SystemExit):
         pretrain(BUNDLE, manifest=manifest, out=tmp_path / "run", overrides=options)
@@ -109,12 +115,14 @@ def test_a_bundle_for_other_classes_starts_from_it_and_keeps_slices_and_intensit
     command = ["finetune", str(source), "--manifest", str(manifest), "--out", str(out)]
     assert run([*command, *(each for value in quick for each in ("--set", value))]) == exit_codes.OK
     config = json.loads((out / "configs" / "inference.json").read_text())
-    assert (config["patch_size"], config["resample_to_spacing"]) == ([24, 28, 1], [1.0, 1.0, -1.0])
+    # The voxels that the encoder knows, not those of the files
+    assert (config["patch_size"], config["resample_to_spacing"]) == ([12, 16, 1], [2.0, 2.0, -1.0])
+    assert not list((out / "configs").glob("*pretrain*")) and not (out / "configs" / "masked_autoencoder.json").exists()
     names = [each["_target_"] for each in config["preprocessing"]["transforms"]]
     assert {"ScaleIntensityRangePercentilesd", "ScaleIntensityRanged"} < set(names)
     report = json.loads((out / "results" / "weights.json").read_text())
     assert {name.split(".")[0] for name in report["loaded"]} == {"encoder", "decoder"}
-    assert "1 x 1 x any mm" in (out / "docs" / "README.md").read_text()
+    assert "2 x 2 x any mm" in (out / "docs" / "README.md").read_text()
 
 
 def test_self_training_needs_and_takes_predictions(source: Path, manifest: Path, tmp_path: Path) -> None:

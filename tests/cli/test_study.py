@@ -91,3 +91,4 @@ def test_networks_of_the_users_own_run_once_trusted(
     assert run(study) == 3
     assert "not on the list" in capsys.readouterr().out
     assert run([*study, "--trust"]) == 0
+    assert json.loads((tmp_path / "out" / "study.json").read_text())["command"].endswith(" --trust")

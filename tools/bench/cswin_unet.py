@@ -251,7 +251,7 @@ def main() -> None:
         for family, shape in inputs.items():
             result["rows"].append(compare(family, shape, repeats=options.repeats, peaks=peaks[family]))
             save(result, options.out)
-    if options.part in {"all", "scaling"}:
+    if options.part in {"all", "scaling"} and not options.small:
         result["scaling"] = []
         for row in scale(repeats=options.try_repeats):
             result["scaling"].append(row)
@@ -269,6 +269,7 @@ def save(result: dict[str, Any], out: Path) -> None:
     path = out.with_suffix(".json")
     nothing = {"repeats": 0, "rows": [], "scaling": [], "try_repeats": 0, "tries": {}}
     before = json.loads(path.read_text()) if path.exists() else {}
+    before = before if before.get("sizes") == result["sizes"] else {}  # of other inputs
     result = {**nothing, **before, **result}
     write_json(path, result)
     write_text(out.with_suffix(".md"), page(result))
@@ -295,7 +296,8 @@ Memory is what one step adds to the largest resident memory of a process that do
 {TARGET:.0f} and less memory.
 
 **Accuracy is not measured here.** Equal parameters are not equal accuracy: CSwin UNet has 8 channels at full resolution
-where Swin UNETR has {FEATURE_SIZE}, and no convolutions on its inner skips. docs/results/cswin_learning.md trains them.
+where Swin UNETR has {FEATURE_SIZE}, and no convolutions on its inner skips. tools/studies/cswin_learning.py trains
+them.
 
 ## Sizes
 

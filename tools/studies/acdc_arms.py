@@ -68,8 +68,6 @@ def make_bundle(out: Path, side: int, batch_size: int) -> None:
             content |= {"patch_size": [side, side, 1], "resample_to_spacing": [192 / side, 192 / side, -1]}
         if "crop_size" in content:
             content["crop_size"] = [round(CROP * side), round(CROP * side), 1]
-        if "map_size" in content:
-            content["map_size"] = [side // 4, side // 4, 1]
         write_json(path, content)
     training = json.loads((out / "configs" / "train.json").read_text(encoding="utf-8")) | {"batch_size": batch_size}
     write_json(out / "configs" / "train.json", training)

@@ -121,7 +121,6 @@ def in_3d(content: Content, network: Content, setting: Setting) -> Content:
         content["crop_size"] = [round(_CROP * side) for side in patch]
         content["embedder"] |= {"pool": "avg", "widths": [256, 128]}
         return content
-    content["map_size"] = [side // 2 for side in patch]
     content["regions"] = {
         "_target_": "medssl.losses.region_masks.grid_regions",
         "map_size": "@map_size",

@@ -44,12 +44,14 @@ def pretraining_cases(
         message = f'orientation: expected "reorient" or "refuse", got {orientation!r}.'
         raise ConfigError(message)
     cases = image_cases(manifest=manifest, data_root=data_root, parts=parts)
-    if not cases or (len(cases) == 1 and across_volumes):
-        found = f"only case {cases[0]['case_id']}" if cases else "none"
+    if not cases:
+        message = f"{manifest}: expected images in {' and '.join(parts)}, found none. Add some."
+        raise ConfigError(message)
+    if len(cases) == 1 and across_volumes:
         message = (
-            f"{manifest}: expected at least {2 if across_volumes else 1} volumes in {' and '.join(parts)}, found "
-            f"{found}. Slices of one partition can be compared only between volumes: add some, or set strategy to GR "
-            "(global, with volumes_per_batch 1) or local_strategy to LR."
+            f"{manifest}: expected at least 2 volumes in {' and '.join(parts)}, found only case "
+            f"{cases[0]['case_id']}. Slices of one partition can be compared only between volumes: add some, or set "
+            "strategy to GR (global, with volumes_per_batch 1) or local_strategy to LR."
         )
         raise ConfigError(message)
     headers = [(case["case_id"], read_header(Path(_first(case)))) for case in cases]

@@ -16,7 +16,10 @@ from medssl.core.seeding import derive_seed
 from medssl.data.datasets import CaseDict, SeededCacheDataset
 from medssl.methods.global_local.positions import cell_of, partition_of, partitions_of_cell, starts_of_partition
 
-_MOVING = ("monai.transforms.spatial", "monai.transforms.croppad")
+# Of MONAI's transforms those that keep every voxel in its place; of what others wrote nothing is known
+_IN_PLACE = ("monai.transforms.intensity", "monai.transforms.utility")
+_MOVES_ALL_THE_SAME = {"RandCoarseShuffled"}
+_IN_PLACE_ALL_THE_SAME = {"RandSimulateLowResolutiond"}
 
 
 class CropKey(NamedTuple):
@@ -224,7 +227,7 @@ def _refuse_larger_windows(views: Compose, patch_size: Sequence[int]) -> None:
     """Refuse windows that do not fit in a crop: MONAI would leave all of it, and views would differ less than told."""
     for each in views.flatten().transforms:
         window = getattr(getattr(each, "cropper", None), "roi_size", None)
-        sides = [window] * 3 if isinstance(window, int) else window or ()
+        sides = [window] * 3 if isinstance(window, int) else () if window is None else list(window)
         if any(isinstance(side, int) and side > whole for side, whole in zip(sides, patch_size, strict=False)):
             message = (
                 f"views: expected {type(each).__name__} to cut out of crops of {tuple(patch_size)}, got a size of "
@@ -235,7 +238,7 @@ def _refuse_larger_windows(views: Compose, patch_size: Sequence[int]) -> None:
 
 def _refuse_moves(views: Compose, min_overlap: float) -> None:
     """Refuse what would part the views of one crop, whose regions are then no longer those of the same tissue."""
-    moving = [each for each in views.flatten().transforms if type(each).__module__.startswith(_MOVING)]
+    moving = [each for each in views.flatten().transforms if _may_move(each)]
     if not moving and min_overlap == 1.0:
         return
     found = type(moving[0]).__name__ if moving else f"min_overlap {min_overlap}"
@@ -244,3 +247,10 @@ def _refuse_moves(views: Compose, min_overlap: float) -> None:
         "Change intensities only, and leave min_overlap at 1."
     )
     raise ConfigError(message)
+
+
+def _may_move(transform: Any) -> bool:
+    kind = type(transform)
+    if not kind.__module__.startswith("monai.") or kind.__name__ in _IN_PLACE_ALL_THE_SAME:
+        return False
+    return kind.__name__ in _MOVES_ALL_THE_SAME or not kind.__module__.startswith(_IN_PLACE)

@@ -35,6 +35,7 @@ from medssl.training.health import Embedded
 from medssl.training.optimization import Optimization
 
 _MOST_MEASURED = 512  # rows that the monitors see of an iteration
+_MOST_DARK = 5  # batches in a row without a region in the foreground
 
 
 class Views(NamedTuple):
@@ -176,6 +177,7 @@ class LocalContrastStep:
         self.optimization = optimization
         self.strategy = strategy
         self.foreground = foreground
+        self._dark_in_a_row = 0
 
     def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
         """Run one iteration of MONAI's `SupervisedTrainer`."""
@@ -193,21 +195,26 @@ class LocalContrastStep:
         masks, share = self._masks(views, pairs, batch)
         compared = masks.positives.expand(len(pairs), -1, -1).sum().float()
         usual = mean_over_processes(compared)
-        if usual == 0:
-            shown = ", ".join(dict.fromkeys(views.names))
-            message = (
-                f"batch of {shown}: expected regions with a mean intensity of at least {self.foreground:g}, found none "
-                "in any slice. Lower foreground, or check how intensities are scaled."
-            )
-            raise TrainingError(message)
+        self._count_dark(usual == 0, views.names)
         loss = self.loss(torch.cat([embeddings[pairs[:, 0]], embeddings[pairs[:, 1]]], dim=1), masks)
-        loss = loss * compared / usual
+        loss = loss * compared / torch.where(usual > 0, usual, 1.0)
         collapse = collapse_value(self.masks, decoupled=self.loss.decoupled)
         embedded = self._embedded(embeddings, views.ids.sources, collapse)
         output = _output(views, loss, embedded, foreground_share=share)
         engine.state.output = output
         self.optimization.update(engine, loss, case_ids=list(dict.fromkeys(views.names)))
         return output
+
+    def _count_dark(self, is_dark: Tensor, names: list[str]) -> None:
+        """Stop after several batches without an anchor; a single one, of slices at the ends, just teaches nothing."""
+        self._dark_in_a_row = self._dark_in_a_row + 1 if is_dark else 0
+        if self._dark_in_a_row == _MOST_DARK:
+            message = (
+                f"batch of {', '.join(dict.fromkeys(names))}, and {_MOST_DARK - 1} before it: expected regions with a "
+                f"mean intensity of at least {self.foreground:g}, found none in any slice. Lower foreground in a new "
+                "--out folder, or check how intensities are scaled."
+            )
+            raise TrainingError(message)
 
     def _masks(self, views: Views, pairs: Tensor, batch: dict[str, Any]) -> tuple[PairMasks, Tensor | float]:
         """Return masks of all pairs (2A, 2A), or of each (P, 2A, 2A) without anchors in the background."""

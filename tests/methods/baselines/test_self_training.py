@@ -42,6 +42,19 @@ def test_weight_0_leaves_the_labels_alone() -> None:
         assert torch.allclose(a, b, atol=1e-7)
 
 
+def test_mixup_takes_the_labelled_crops_alone() -> None:
+    class Twice:
+        def __call__(self, images, labels, *, iteration):
+            return 2.0 * images, labels
+
+    batch = _with_labels()
+    mixed, output = _stepped(batch, mixup=Twice())
+    assert torch.equal(output["image"], 2.0 * batch["image"])
+    plain, _ = _stepped({**batch, "image": 2.0 * batch["image"]})
+    for first, second in zip(mixed.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
 def test_crops_without_pseudo_labels_are_refused() -> None:
     with pytest.raises(ConfigError, match="medssl infer"):
         _stepped(small_batch())

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 from methods.global_local.small_pretraining import make_dataset, make_volumes
-from monai.transforms import Compose, EnsureTyped, RandFlipd, RandGaussianNoised, RandSpatialCropd
+from monai.transforms import (
+    Compose,
+    EnsureTyped,
+    OneOf,
+    RandCoarseShuffled,
+    RandFlipd,
+    RandGaussianNoised,
+    RandSimulateLowResolutiond,
+    RandSpatialCropd,
+)
 
 from medssl.core.errors import ConfigError, GeometryError
 from medssl.data.datasets import SampleKey
@@ -108,9 +117,18 @@ def test_windows_larger_than_a_crop_are_refused() -> None:
         make_dataset(views=larger, aligned=False)
 
 
-@pytest.mark.parametrize("options", [{"min_overlap": 0.5}, {"views": Compose([RandFlipd("image", spatial_axis=0)])}])
-def test_aligned_views_are_not_moved(options: dict) -> None:
+_FLIP = RandFlipd("image", spatial_axis=0)
+
+
+@pytest.mark.parametrize("view", [_FLIP, OneOf([_FLIP]), RandCoarseShuffled("image", holes=2, spatial_size=4)])
+def test_views_that_move_voxels_are_not_aligned(view) -> None:
     with pytest.raises(ConfigError, match="lie on each other voxel by voxel"):
-        make_dataset(**options)
+        make_dataset(views=Compose([view]))
+
+
+def test_aligned_views_are_not_shifted_and_come_with_their_crop() -> None:
+    with pytest.raises(ConfigError, match=r"found min_overlap 0\.5"):
+        make_dataset(min_overlap=0.5)
+    make_dataset(views=Compose([RandSimulateLowResolutiond("image")]))
     crop = make_dataset()[CropKey(0, 3, 1)]
     assert torch.equal(crop["crop"], make_volumes()[0]["image"][..., int(crop["start"][0, 2]), None])
