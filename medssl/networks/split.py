@@ -129,11 +129,24 @@ def train_only(network: nn.Module, modules: Sequence[nn.Module]) -> None:
 
 @torch.no_grad()
 def feature_shape(network: nn.Module, image_size: Sequence[int], channels: int, *, blocks: int) -> torch.Size:
-    """Return channels and size of the features behind some decoder blocks, (F, x, y, z), by one pass in evaluation."""
+    """Return channels and size of the features behind some decoder blocks, (F, x, y, z), by one pass in evaluation.
+
+    Raises:
+        ConfigError: If the network cannot take images of this size.
+    """
     split = require_pretrained(network)
     image = torch.zeros(1, channels, *image_size, device=next(network.parameters()).device)
-    with evaluation_mode(network):
-        return split.decode_blocks(split.encode(image), blocks).shape[1:]
+    try:
+        with evaluation_mode(network):
+            return split.decode_blocks(split.encode(image), blocks).shape[1:]
+    except (RuntimeError, ValueError) as error:
+        strides = getattr(network, "strides", None)
+        fix = f"multiples of {strides}, twice as long or more" if strides else "another size"
+        message = (
+            f"patch_size: {type(network).__name__} cannot take {channels} channels of {tuple(image_size)} voxels "
+            f"({error}). Take {fix}."
+        )
+        raise ConfigError(message) from error
 
 
 class TailOfModules:

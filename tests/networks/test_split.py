@@ -8,9 +8,9 @@ from monai.networks.nets import SegResNet
 from torch import nn
 
 from medssl.core.errors import ConfigError
-from medssl.networks import VIEWS, SplitNetwork, SplitSegResNet, SplitUNet, ViewNet
+from medssl.networks import VIEWS, SliceUNet, SplitNetwork, SplitSegResNet, SplitUNet, ViewNet
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
-from medssl.networks.split import check_patch_size, check_tail_dropout, evaluation_mode, patch_strides
+from medssl.networks.split import check_patch_size, check_tail_dropout, evaluation_mode, feature_shape, patch_strides
 from medssl.networks.weights import transfer_weights
 
 _IMAGE = torch.randn(2, 1, 8, 16, 8)
@@ -118,3 +118,11 @@ def test_patches_fit_the_network_or_the_deepest_of_its_parts() -> None:
     assert patch_strides(network[1]) == (2, 16, 2)
     assert patch_strides(network) == (16, 16, 16)
     assert patch_strides(torch.nn.Conv3d(1, 1, 1)) is None
+
+
+@pytest.mark.parametrize("size", [(8, 8, 1), (20, 24, 1)])
+def test_a_size_that_a_network_cannot_take_is_told_with_its_strides(size: tuple) -> None:
+    network = SliceUNet(channels=(4, 8, 8, 8))
+    assert list(feature_shape(network, (16, 24, 1), 1, blocks=1)) == [8, 4, 6, 1]
+    with pytest.raises(ConfigError, match=r"SliceUNet cannot take 1 channels of .* multiples of \(8, 8, 1\)"):
+        feature_shape(network, size, 1, blocks=3)
