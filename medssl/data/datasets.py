@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -219,7 +220,11 @@ class SeededCacheDataset(CacheDataset):
     def _load_cache_item(self, idx: int) -> Any:
         with _case_named(self.data[idx]):
             _require_volumes(self.data[idx])
-            return super()._load_cache_item(idx)
+            # Threads fill the cache, and MONAI's readers keep the names of the files they are at: a label that is read
+            # meanwhile would cut an image of several files down to the first one
+            alone = copy(self)
+            alone.transform = deepcopy(self.transform)
+            return CacheDataset._load_cache_item(alone, idx)
 
     def _transform(self, index: int) -> Any:
         if index < self.cache_num:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from faults.small_dataset import label, save
-from monai.transforms import Compose, LoadImaged, RandGaussianNoised
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandGaussianNoised, Transform
+from phantoms import write_phantoms
 
 from medssl.core.errors import ConfigError, ImageError
 from medssl.data.datasets import (
@@ -77,6 +79,28 @@ def test_a_training_case_without_label_is_refused(tmp_path: Path) -> None:
     save_manifest(tmp_path / "m.json", Manifest(name="n", modality="MR", labels={"0": "bg"}, training=(bare,)))
     with pytest.raises(ConfigError, match="without a label: x"):
         training_cases(manifest=str(tmp_path / "m.json"))
+
+
+class _KeepsWhatItReads(Transform):
+    """As MONAI's readers do: what is read in one call is taken from the reader in the next."""
+
+    def __call__(self, item: dict) -> dict:
+        self.current = item["value"]
+        time.sleep(0.002)
+        return {**item, "found": self.current}
+
+
+def test_threads_that_fill_the_cache_do_not_share_readers() -> None:
+    data = [{"value": number} for number in range(32)]
+    dataset = SeededCacheDataset(data, Compose([_KeepsWhatItReads()]), num_workers=8)
+    assert [dataset[number]["found"] for number in range(32)] == list(range(32))
+
+
+def test_images_of_several_files_keep_all_of_them_in_a_cache_filled_by_threads(tmp_path: Path) -> None:
+    manifest = write_phantoms(tmp_path, training=24, validation=0, channels=3, shape=(24, 24, 22))
+    transform = Compose([LoadImaged(["image", "label"]), EnsureChannelFirstd(["image", "label"])])
+    dataset = SeededCacheDataset(training_cases(manifest=str(manifest)), transform, num_workers=8)
+    assert {tuple(dataset[number]["image"].shape) for number in range(24)} == {(3, 24, 24, 22)}
 
 
 def _noisy(seed: int = 0, stream: str = "labeled") -> SeededCacheDataset:
