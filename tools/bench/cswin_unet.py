@@ -208,15 +208,22 @@ def compare_tries(family: str, *, repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
-def scale(*, repeats: int) -> Iterator[dict[str, Any]]:
-    """Yield time and memory of CSwin UNet alone on images of growing size; memory first, as for the comparison."""
+def peaks_by_size() -> list[dict[str, int]]:
+    """Return the peak memory of CSwin UNet on every image of `SCALING`; asked for before anything else runs."""
+    return [
+        {mode: peak_of(contenders(family)["CSwin UNet"], shape, mode=mode) for mode in MODES}
+        for family, shapes in SCALING.items()
+        for shape in shapes
+    ]
+
+
+def scale(*, repeats: int, peaks: Sequence[dict[str, int]]) -> Iterator[dict[str, Any]]:
+    """Yield time and memory of CSwin UNet alone on images of growing size."""
     rows: list[dict[str, Any]] = [
         {"family": family, "shape": list(shape)} for family, shapes in SCALING.items() for shape in shapes
     ]
-    makes = {family: contenders(family)["CSwin UNet"] for family in SCALING}
-    peaks = [{mode: peak_of(makes[row["family"]], row["shape"], mode=mode) for mode in MODES} for row in rows]
     for row, peak in zip(rows, peaks, strict=True):
-        make = makes[row["family"]]
+        make = contenders(row["family"])["CSwin UNet"]
         row["flops"] = count_cost(make(), row["shape"]).flops
         for mode in MODES:
             run = prepare(make, row["shape"], mode=mode)
@@ -245,15 +252,18 @@ def main() -> None:
         "command": f"{command} --out docs/results/{options.out.name}",
         "sizes": {family: f"{_shape(shape)}:\n\n{size_table(family, shape)}" for family, shape in inputs.items()},
     }
-    if options.part in {"all", "comparison"}:
+    compares, scales = options.part in {"all", "comparison"}, options.part in {"all", "scaling"} and not options.small
+    # All memory first: what a step gave back to the allocator would hide what a later one takes
+    peaks = {family: peaks_of(family, shape) for family, shape in inputs.items()} if compares else {}
+    grown = peaks_by_size() if scales else []
+    if compares:
         result.update(repeats=options.repeats, rows=[])
-        peaks = {family: peaks_of(family, shape) for family, shape in inputs.items()}
         for family, shape in inputs.items():
             result["rows"].append(compare(family, shape, repeats=options.repeats, peaks=peaks[family]))
             save(result, options.out)
-    if options.part in {"all", "scaling"} and not options.small:
-        result["scaling"] = []
-        for row in scale(repeats=options.try_repeats):
+    if scales:
+        result.update(scaling=[], try_repeats=options.try_repeats)
+        for row in scale(repeats=options.try_repeats, peaks=grown):
             result["scaling"].append(row)
             save(result, options.out)
     if options.part in {"all", "tries"}:
