@@ -9,15 +9,21 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from ignite.engine import Engine, Events
-from torch import nn
+from monai.utils.enums import CommonKeys
+from torch import Tensor, nn
 
+from medssl.core.errors import ConfigError
 from medssl.core.files import sha256_file, write_json
+from medssl.data.datasets import SampleKey
+from medssl.networks.split import evaluation_mode
 from medssl.networks.weights import LoadReport, read_weights, transfer_weights
 from medssl.training.distributed import is_main_process, undistributed
 from medssl.training.encoder_weights import read_encoder_json
 
 _logger = logging.getLogger("medssl.training")
+_CALIBRATED, _AT_ONCE = 64, 8
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -37,7 +43,11 @@ class InitialWeights:
             of a multi-view network; by default the network itself.
         strip_prefix: Prefix removed from the names in the file, such as "encoder.".
         statistics: "carry" loads the running statistics of batch normalisation with the weights; "reset" leaves them
-            at those of a new network.
+            at those of a new network; "recalibrate" takes their mean over images of `data`, whose weights stay.
+        data: For "recalibrate": items with `image` (C, X, Y, Z) or (V, C, X, Y, Z), such as "@train#dataset".
+
+    Raises:
+        ConfigError: If statistics are to be recalibrated without data.
     """
 
     def __init__(
@@ -50,8 +60,12 @@ class InitialWeights:
         skip: Sequence[str] = (),
         parts: Sequence[str] = ("",),
         strip_prefix: str = "",
-        statistics: Literal["carry", "reset"] = "carry",
+        statistics: Literal["carry", "reset", "recalibrate"] = "carry",
+        data: Any = None,
     ) -> None:
+        if statistics == "recalibrate" and data is None:
+            message = 'statistics: expected data beside "recalibrate", found none. Give data, such as "@train#dataset".'
+            raise ConfigError(message)
         self.path = Path(path)
         self.network = network
         self.report = report
@@ -60,6 +74,7 @@ class InitialWeights:
         self.parts = tuple(parts)
         self.strip_prefix = strip_prefix
         self.statistics = statistics
+        self.data = data
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
@@ -70,7 +85,7 @@ class InitialWeights:
         inner = undistributed(self.network)
         state = read_weights(self.path, strip_prefix=self.strip_prefix)
         encoder = read_encoder_json(self.path)
-        skip = self.skip | {name for name in state if self.statistics == "reset" and name.endswith(_STATISTICS)}
+        skip = self.skip | {name for name in state if self.statistics != "carry" and name.endswith(_STATISTICS)}
         minimum = self.minimum_match if encoder is None else 0.0
         result = LoadReport()
         for name in self.parts:
@@ -78,6 +93,8 @@ class InitialWeights:
                 inner.get_submodule(name), state, minimum_match=minimum, skip=skip, use_all=encoder is not None
             )
             result.add(part, prefix=name)
+        if self.statistics == "recalibrate":
+            recalibrate(inner, self.data)
         counts = ", ".join(f"{len(getattr(result, each.name))} {each.name}" for each in fields(result))
         _logger.info("%s: tensors: %s", self.path.name, counts)
         source: dict[str, Any] = {"file": self.path.name, "sha256": sha256_file(self.path)}
@@ -87,6 +104,38 @@ class InitialWeights:
             _logger.info("%s was made by %s; loaded: %s", self.path.name, made, _summary(result))
         if self.report is not None and is_main_process():
             write_json(Path(self.report), {"source": source, **result.to_json()})
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, data: Any) -> None:
+    """Set the running statistics of batch normalisation to their means over images; nothing else changes.
+
+    Args:
+        network: The network.
+        data: Items with `image`; the first 64 are taken, 8 at once, each with the random transforms of its own key, so
+            that every process finds the same.
+    """
+    layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    device = next(network.parameters()).device
+    momenta = [layer.momentum for layer in layers]
+    count = min(_CALIBRATED, len(data))
+    with evaluation_mode(network):
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # the mean of all batches
+            layer.train()
+        for start in range(0, count, _AT_ONCE):
+            items = [data[SampleKey(number, number)] for number in range(start, min(start + _AT_ONCE, count))]
+            network(torch.cat([_images(item) for item in items]).to(device))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+
+
+def _images(item: Any) -> Tensor:
+    """Return the images (V, C, X, Y, Z) of an item; transforms that cut several samples give a list of them."""
+    image = (item[0] if isinstance(item, list) else item)[CommonKeys.IMAGE]
+    image = torch.as_tensor(image).as_subclass(Tensor)
+    return image if image.ndim == 5 else image[None]
 
 
 def _summary(report: LoadReport) -> str:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
+from monai.transforms import Compose, EnsureTyped
 from training.small_run import small_run, weights_equal
 
-from medssl.core.errors import CheckpointError
+from medssl.core.errors import CheckpointError, ConfigError
+from medssl.data.datasets import SeededCacheDataset
+from medssl.networks import SliceUNet
 from medssl.training import InitialWeights
 
 
@@ -64,3 +67,33 @@ def test_every_named_part_receives_the_whole_file(tmp_path: Path) -> None:
     assert torch.equal(parts["coronal"].weight, source.weight)
     assert not torch.equal(parts["head"].weight, source.weight)
     assert json.loads((tmp_path / "weights.json").read_text())["loaded"][0] == "axial.weight"
+
+
+def test_statistics_are_recalibrated_to_the_images_and_nothing_else_changes(tmp_path: Path) -> None:
+    network = SliceUNet(channels=(4, 8), norm="batch").train()
+    items = [{"image": 5.0 + torch.randn(1, 8, 8, 1), "case_id": str(number)} for number in range(12)]
+    data = SeededCacheDataset(items, Compose([EnsureTyped("image")]), num_workers=0)
+    torch.save(network.state_dict(), tmp_path / "given.pt")
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    handler = InitialWeights(
+        path=str(tmp_path / "given.pt"), network=network, statistics="recalibrate", data=data, minimum_match=0.5
+    )
+    handler.attach(engine := Engine(lambda engine, batch: None))
+    engine.run([0])
+    first = next(module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm))
+    convolution = next(m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Conv3d))
+    images = torch.stack([item["image"] for item in items])
+    images = images if isinstance(convolution, torch.nn.Conv3d) else images[..., 0]
+    with torch.no_grad():
+        maps = [convolution(batch).transpose(0, 1).flatten(1) for batch in images.split(8)]
+    assert torch.allclose(first.running_mean, torch.stack([each.mean(1) for each in maps]).mean(0), atol=1e-5)
+    assert torch.allclose(first.running_var, torch.stack([each.var(1) for each in maps]).mean(0), atol=1e-5)
+    assert (first.momentum, network.training) == (0.1, True)
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    after = network.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before if not name.endswith(statistics))
+
+
+def test_recalibration_needs_images() -> None:
+    with pytest.raises(ConfigError, match="expected data beside"):
+        InitialWeights(path="any.pt", network=torch.nn.Linear(1, 1), statistics="recalibrate")
