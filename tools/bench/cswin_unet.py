@@ -262,7 +262,7 @@ def main() -> None:
             result["rows"].append(compare(family, shape, repeats=options.repeats, peaks=peaks[family]))
             save(result, options.out)
     if scales:
-        result.update(scaling=[], try_repeats=options.try_repeats)
+        result.update(scaling=[], scaling_repeats=options.try_repeats)
         for row in scale(repeats=options.try_repeats, peaks=grown):
             result["scaling"].append(row)
             save(result, options.out)
@@ -277,7 +277,7 @@ def main() -> None:
 def save(result: dict[str, Any], out: Path) -> None:
     """Write what was measured so far; a part that is already there and was not run again stays."""
     path = out.with_suffix(".json")
-    nothing = {"repeats": 0, "rows": [], "scaling": [], "try_repeats": 0, "tries": {}}
+    nothing = {"repeats": 0, "rows": [], "scaling": [], "scaling_repeats": 0, "try_repeats": 0, "tries": {}}
     before = json.loads(path.read_text()) if path.exists() else {}
     before = before if before.get("sizes") == result["sizes"] else {}  # of other inputs
     result = {**nothing, **before, **result}
@@ -347,7 +347,7 @@ def _mebibytes(peaks: dict[str, int], name: str) -> str:
 def _scaling(result: dict[str, Any]) -> str:
     lines = [
         "## Cost by resolution and depth\n",
-        f"CSwin UNet alone, medians of {result['try_repeats']}. For each million voxels in brackets.\n",
+        f"CSwin UNet alone, medians of {result['scaling_repeats']}. For each million voxels in brackets.\n",
         "| form | voxels | GFLOP | inference, s | its memory, MiB | training step, s | its memory, MiB |",
         "|---|---|---|---|---|---|---|",
     ]
