@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.config import read_json
+from medssl.bundle.config import handlers_of, read_json
 from medssl.core.errors import ConfigError
 from medssl.data.fingerprint import Fingerprint
 from medssl.data.manifest import Manifest
@@ -204,14 +204,8 @@ def adapted_configs(bundle: Path, plan: Plan, settings: Mapping[str, Any]) -> di
 
 def pretraining_configs(bundle: Path) -> list[str]:
     """Return the names of a bundle's stages of pre-training and of what is merged behind them."""
-    stages = [
-        path.stem
-        for path in sorted((bundle / "configs").glob("*.json"))
-        if any(
-            str(each.get("_target_")).endswith("EncoderWeights")
-            for each in read_json(path).get("train", {}).get("handlers", [])
-        )
-    ]
+    paths = sorted((bundle / "configs").glob("*.json"))
+    stages = [path.stem for path in paths if any(handlers_of(read_json(path), "EncoderWeights"))]
     return [*stages, *(f"multi_gpu_{stage}" for stage in stages)]
 
 

@@ -146,6 +146,13 @@ def walk(content: Any, item_id: str = "") -> Iterator[tuple[str, Any]]:
         yield from walk(value, f"{item_id}#{key}" if item_id else str(key))
 
 
+def handlers_of(content: Mapping[str, Any], kind: str) -> Iterator[tuple[str, Any]]:
+    """Yield the training handlers of a class with their ids."""
+    for number, handler in enumerate(content.get("train", {}).get("handlers", [])):
+        if str(handler.get("_target_")).endswith(kind):
+            yield f"train#handlers#{number}", handler
+
+
 def id_steps(item_id: str) -> list[str]:
     """Return the keys and numbers that a configuration id goes through."""
     return item_id.replace("::", "#").split("#")

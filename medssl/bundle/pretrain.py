@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.config import BundleConfig, config_path, has_item, merge_config, nearest_id, read_json
+from medssl.bundle.config import BundleConfig, config_path, handlers_of, has_item, merge_config, nearest_id, read_json
 from medssl.bundle.inherit import NETWORK, inherited, write_inherited
 from medssl.bundle.resolve import evaluated, load_config, own_errors, workflow_of
 from medssl.bundle.run import copy_once, deciding_settings, prepare_run, run_initialized, run_paths, settings_of
@@ -153,9 +153,9 @@ class _Run:
 
     def _starts_here(self, config: BundleConfig) -> bool:
         """Tell whether a stage starts from the encoder of this folder."""
-        for number, handler in enumerate(config.content.get("train", {}).get("handlers", [])):
-            if str(handler.get("_target_")).endswith("EncoderWeights") and handler.get("start_from") is not None:
-                start = evaluated(config, f"train#handlers#{number}#start_from")
+        for item_id, handler in handlers_of(config.content, "EncoderWeights"):
+            if handler.get("start_from") is not None:
+                start = evaluated(config, f"{item_id}#start_from")
                 return start is not None and Path(start).resolve() == (self.out / _ENCODER).resolve()
         return False
 
