@@ -11,6 +11,7 @@
 
 The last compares CSwin UNets that differ from the one chosen in one point (tools/bench/cswin_variants.py), with the
 decoder of Swin UNETR as the unmodified design. A point that makes it faster counts if it costs at most half a point.
+`--family slabs` makes that plan, and no other, for the form for few thick slices: volumes of about 24 slices.
 
 Every arm is bundles/hippocampus_mri_supervised with another network: the same crops, augmentation, loss, optimiser and
 steps. One more arm starts CSwin UNet from its pre-training (rotation, inpainting, contrast) on all images of the
@@ -54,39 +55,57 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "dynunet": {"_target_": "DynUNet", "spatial_dims": 3, **_DYNUNET},
 }
 # Of tools/bench/cswin_variants.py; the cheaper points of the one chosen are what these undo, alone and together
-VARIANTS = ("unmodified", "twelve_outside", "with_skip_blocks", "thin_stripes", "wide_stripes")
+VARIANTS = {
+    "lines": ("unmodified", "lines", "thin_stripes"),
+    "slabs": ("slabs_unmodified", "slabs", "slabs_of_4", "slabs_of_1"),
+}
 # Sides are multiples of 32, which Swin UNETR needs; about the size of the whole image
-PATCHES = {"hippocampus": [32, 64, 32], "brains": [64, 64, 32]}
-SPACINGS = {"hippocampus": [1.0, 1.0, 1.0], "brains": [3.0, 3.0, 3.0]}
+PATCHES = {
+    "lines": {"hippocampus": [32, 64, 32], "brains": [64, 64, 32]},
+    "slabs": {"hippocampus": [32, 64, 24], "brains": [64, 64, 24]},
+}
+SPACINGS = {
+    "lines": {"hippocampus": [1.0, 1.0, 1.0], "brains": [3.0, 3.0, 3.0]},
+    "slabs": {"hippocampus": [1.0, 1.0, 1.5], "brains": [3.0, 3.0, 6.0]},
+}
 COUNTS = {"hippocampus": "4", "brains": "2"}
-_BATCH = 2
+_BATCH = 2  # contrast needs a second volume; convolutions of one small volume take a slow path of torch
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--dataset", choices=list(PATCHES), default="hippocampus")
+    parser.add_argument("--dataset", choices=list(COUNTS), default="hippocampus")
+    parser.add_argument("--family", choices=list(VARIANTS), default="lines")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--part", choices=["validation", "test"], default="validation")
     parser.add_argument("--repeats", type=int, default=3, help="Draws of few labels, seeds of all.")
-    parser.add_argument("--steps", type=int, default=500, help="Optimiser steps of every arm.")
+    parser.add_argument("--steps", type=int, default=300, help="Optimiser steps of every arm.")
     parser.add_argument("--pretraining", type=int, default=500, help="Optimiser steps of pre-training.")
-    parser.add_argument("--learning-rate", type=float, default=0.001)
+    parser.add_argument("--learning-rate", type=float, default=0.002)
     options = parser.parse_args()
     require_same_options(options.out, options, may_change=("repeats",))
     out = options.out
     working_copy(options.dataset, options.data, out)
-    tried = {name: {"_target_": f"cswin_variants.{name}", "dropout_rate": 0.0} for name in VARIANTS}
-    for name, network in (NETWORKS | tried).items():
-        make_arm(out, name, network, options)
     few = labelled_draws(options.data, options.dataset, [COUNTS[options.dataset]], options.repeats)
-    everything = load_manifest(out / "manifest.json").training
+    variants = VARIANTS[options.family]
+    networks = {name: {"_target_": f"cswin_variants.{name}", "dropout_rate": 0.0} for name in variants}
+    if options.family == "lines":
+        networks |= NETWORKS
+        write_comparison(few, options)
+    for name, network in networks.items():
+        make_arm(out, name, network, options)
+    write_json(out / "variants.json", plan(options, few, list(map(arm, variants)), seeds=1))
+
+
+def write_comparison(few: dict[str, list[list[str]]], options: argparse.Namespace) -> None:
+    """Write the plans that compare architectures, with few labels and with all."""
+    everything = load_manifest(options.out / "manifest.json").training
     every = {str(len(everything)): [[case.id for case in everything]]}
     started = {"name": "cswin_pretext", "pretrain": {"stages": ["pretrain"], "iterations": options.pretraining}}
     arms = [*map(arm, NETWORKS), arm("cswin") | started]
-    write_json(out / "few.json", plan(options, few, arms, seeds=1))
-    write_json(out / "all.json", plan(options, every, arms, seeds=options.repeats))
-    write_json(out / "variants.json", plan(options, few, [*map(arm, VARIANTS), arm("cswin")], seeds=1))
+    write_json(options.out / "few.json", plan(options, few, arms, seeds=1))
+    write_json(options.out / "all.json", plan(options, every, arms, seeds=options.repeats))
 
 
 def make_arm(out: Path, name: str, network: dict[str, Any], options: argparse.Namespace) -> None:
@@ -95,8 +114,8 @@ def make_arm(out: Path, name: str, network: dict[str, Any], options: argparse.Na
     manifest = load_manifest(out / "manifest.json")
     prepare_bundle(find_bundle(SEGMENTING), folder, manifest, out, wishes=Wishes(), settings={})
     fixed = {
-        "patch_size": PATCHES[options.dataset],
-        "resample_to_spacing": SPACINGS[options.dataset],
+        "patch_size": PATCHES[options.family][options.dataset],
+        "resample_to_spacing": SPACINGS[options.family][options.dataset],
         "learning_rate": options.learning_rate,
         "batch_size": _BATCH,
     }
@@ -131,12 +150,12 @@ def plan(
 ) -> dict[str, Any]:
     return {
         "name": f"CSwin UNet on {options.dataset}",
-        "about": f"{ABOUT}{options.steps} steps of {_BATCH} patches of {PATCHES[options.dataset]}.",
+        "about": f"{ABOUT}{options.steps} steps of {_BATCH} patches of {PATCHES[options.family][options.dataset]}.",
         "part": options.part,
         "draws": draws,
         "seeds": list(range(seeds)),
         "budget": options.steps * _BATCH,
-        "baseline": "unmodified" if "unmodified" in [each["name"] for each in arms] else "cswin",
+        "baseline": next((each["name"] for each in arms if "unmodified" in each["name"]), "cswin"),
         "arms": arms,
     }
 
