@@ -87,7 +87,9 @@ def _row(case: Json, dice: float | None) -> UncertainCase:
 def _correlation(told: Iterable[Json], dice: dict[str, float | None]) -> str:
     scored = [(case["uncertainty"], score) for case in told if (score := dice.get(case["id"])) is not None]
     if len(scored) < FEWEST_CASES:
-        return f"{len(scored)} of these cases are scored; from {FEWEST_CASES} on their ranks are compared with the Dice."
+        return (
+            f"{len(scored)} of these cases are scored; from {FEWEST_CASES} on their ranks are compared with the Dice."
+        )
     from scipy.stats import spearmanr
 
     scores = [score for _, score in scored]

@@ -2,6 +2,7 @@
 
 import time
 
+import nibabel as nib
 import numpy as np
 import pytest
 from faults.broken_files import make_broken_files
@@ -67,6 +68,13 @@ def test_a_patient_in_two_folds_leaks(tmp_path, three):
 def test_mirrored_duplicate_of_another_type_is_found(tmp_path, three):
     save(tmp_path / "c.nii.gz", image(0)[::-1, :, ::-1].astype(np.float32))
     assert found({"training": three[:1], "test": three[2:]}, tmp_path) == [("duplicate-mirrored", "error", "c")]
+
+
+def test_a_copy_with_its_axes_in_another_order_is_found(tmp_path, three):
+    turned = nib.Nifti1Image(image(0), np.eye(4)).as_reoriented(np.array([[2, 1], [0, 1], [1, 1]]))
+    assert turned.shape != image(0).shape
+    nib.save(turned, tmp_path / "c.nii.gz")
+    assert ("duplicate", "error", "c") in found({"training": three[:1], "test": three[2:]}, tmp_path)
 
 
 def test_a_duplicate_is_paired_with_the_case_that_it_leaks_to(tmp_path, three):
