@@ -44,7 +44,9 @@ def study(
     else:
         from medssl.cli.study_hands import study_hands
 
-        hands = study_hands(content, root=data_root or manifest.parent, plan_folder=plan.parent, trust=trust)
+        root = data_root or manifest.parent
+        _refuse_leaks(content, dataset, root)
+        hands = study_hands(content, root=root, plan_folder=plan.parent, trust=trust)
         results = run_study(content, dataset, out, hands, only=only or ())
     failed = [each for each in results if "error" in each]
     command = f"medssl study {plan} --manifest {manifest}{f' --data-root {data_root}' if data_root else ''} --out {out}"
@@ -53,6 +55,18 @@ def study(
     for each in failed:
         typer.echo(f"failed: {each['arm']}, {each['labelled']} labelled, draw {each['draw']}: {each['error']}")
     return exit_codes.SOME_FAILED if failed else exit_codes.OK
+
+
+def _refuse_leaks(plan: StudyPlan, manifest: Manifest, root: Path) -> None:
+    """Stop before anything runs where a case is broken, or is both trained on and scored, or labelled and unlabelled.
+
+    Only what the plan uses is read: the other held-out part chooses nothing and is scored by no run.
+    """
+    from medssl.cli.check import refuse_broken_data
+
+    unused = "test" if plan.part == "validation" else "validation"
+    draws = [ids for draws in plan.draws.values() for ids in draws]
+    refuse_broken_data(manifest.model_copy(update={unused: ()}), root, draws=draws)
 
 
 def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], out: Path, *, command: str) -> None:

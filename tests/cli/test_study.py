@@ -92,3 +92,26 @@ def test_networks_of_the_users_own_run_once_trusted(
     assert "not on the list" in capsys.readouterr().out
     assert run([*study, "--trust"]) == 0
     assert json.loads((tmp_path / "out" / "study.json").read_text())["command"].endswith(" --trust")
+
+
+def _copy_scan(manifest: Path, source: str, target: str) -> None:
+    shutil.copy(manifest.parent / f"{source}_0.nii.gz", manifest.parent / f"{target}_0.nii.gz")
+
+
+def test_a_scan_that_a_draw_would_both_label_and_not_label_stops_the_study(
+    study: list[str], tmp_path: Path, capsys
+) -> None:
+    _copy_scan(Path(study[3]), "phantom_0", "phantom_2")
+    assert run(study) == 2
+    told = capsys.readouterr()
+    assert "error duplicate [phantom_2]" in told.out
+    assert "case phantom_0 (training). The draw phantom_0 labels one" in told.out
+    assert "Nothing was trained" in told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scored_scan_among_the_unlabelled_ones_stops_the_study(study: list[str], tmp_path: Path, capsys) -> None:
+    _copy_scan(Path(study[3]), "phantom_3", "phantom_4")
+    assert run(study) == 2
+    assert "error duplicate [phantom_4]" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
