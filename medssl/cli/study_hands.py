@@ -97,7 +97,7 @@ class _Work:
         _, per_epoch = self.plan.length(run.iterations)
         epochs = run.iterations // per_epoch
         fixed = {"epochs": epochs, "iterations_per_epoch": per_epoch, "seed": run.seed}
-        return {"select_best": False, "val_interval": epochs + 1, **run.arm.set, **fixed}
+        return {**run.arm.set, **fixed, "select_best": False, "val_interval": epochs + 1}
 
     def _score(self, bundle: Path, manifest: Path, folder: Path) -> Scores:
         predictions, part = folder / "predictions", self.plan.part

@@ -15,6 +15,8 @@ from medssl.core.strict_json import parse_json
 from medssl.core.suggest import did_you_mean
 
 _LATER_KEYS = frozenset({"single_views_of", "pretrain", "budget"})
+# With these an arm would keep the checkpoint that does best on the cases that are scored
+_CHOOSING_KEYS = ("select_best", "val_interval")
 _NAME = r"^[a-z0-9]+(_[a-z0-9]+)*$"
 
 
@@ -45,7 +47,7 @@ class Arm(_Strict):
         name: Its name in tables; lower case, digits and "_".
         bundle: Bundle that is trained: a folder, or the name of a shipped one. None for an ensemble.
         config_files: Files of the bundle's configs/, merged in this order.
-        set: Overrides of configuration ids.
+        set: Overrides of configuration ids; none that chooses among checkpoints.
         patches_per_iteration: Patches that one iteration passes forward and back, over all networks of the arm.
             Divides the study's budget into iterations.
         members: For an ensemble: the arm whose networks, trained with different seeds, are fused. They are trained
@@ -84,6 +86,17 @@ class Arm(_Strict):
     def source(self) -> str | None:
         """Name of the arm whose networks this one takes, or None if it trains its own."""
         return self.members or self.single_views_of
+
+    @model_validator(mode="after")
+    def _chooses_no_checkpoint(self) -> Arm:
+        found = [key for key in _CHOOSING_KEYS if key in self.set]
+        if found:
+            message = (
+                f"arm {self.name}: set: expected no {' and no '.join(found)}; every network of a study is its last "
+                "checkpoint, so that the scored cases choose nothing. Take it out"
+            )
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Arm:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from medssl.data.splits import keep_labeled_cases
 from medssl.studies.plan import Arm, Run, StudyPlan
 
 _logger = logging.getLogger("medssl.studies")
+# In quotes, where a name may have spaces, or bare
+_PATH = re.compile(r"""(['"])[^'"]*[\\/][^'"]*\1|(?<![\w.])(?:[A-Za-z]:)?[\\/][^\s'",:]+""")
 RESULT = "result.json"
 _MARK = "identity.json"
 
@@ -86,8 +89,8 @@ def run_study(
 ) -> list[dict[str, Any]]:
     """Carry out what is missing of a study and return the results of all runs that are there, in their order.
 
-    A run's result.json appears when it is complete, so the same call goes on after any stop. A run that fails leaves
-    the error in its result and is tried again by the next call.
+    A run's result.json appears when it is complete, so the same call goes on after any stop. A run that fails,
+    out of memory for instance, leaves the error in its result and is tried again by the next call.
 
     Args:
         plan: The study.
@@ -121,9 +124,24 @@ def read_results(plan: StudyPlan, manifest: Manifest, out: Path) -> list[dict[st
 def _outcome(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> dict[str, Any]:
     try:
         return _complete(run, plan, manifest, out, hands)
-    except MedsslError as error:
-        _logger.error("%s failed: %s", run.key, error)
-        return {**_identity(run, plan, manifest), "error": str(error)}
+    except Exception as error:  # exhausted memory or a defect in one run must not take the others with it
+        text = _told(error)
+        _logger.error("%s failed: %s", run.key, text)
+        _logger.debug("%s failed", run.key, exc_info=error)
+        return {**_identity(run, plan, manifest), "error": text}
+
+
+def _told(error: BaseException) -> str:
+    """Return what an error says, without the paths in it, which may name patients; the innermost one knows best."""
+    while error.__cause__ is not None and not isinstance(error, MedsslError):
+        error = error.__cause__
+    if isinstance(error, MedsslError):
+        return str(error)
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # What a worker process of a loader tells is a whole traceback; its last line is the error
+    said = lines[-1] if "Traceback" in text else " ".join(lines)
+    return _PATH.sub("(a path)", f"{type(error).__name__}{f': {said}' if said else ''}")
 
 
 def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> dict[str, Any]:

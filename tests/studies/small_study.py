@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from medssl.core.errors import TrainingError
 from medssl.data.manifest import Case, Manifest
 from medssl.studies.plan import Arm, Run, StudyPlan
 from medssl.studies.run import Hands
@@ -54,9 +55,10 @@ def metrics(offset: float) -> dict[str, Any]:
 class Recorder:
     """Hands that count what they are asked to do; "better" is better by 0.1, every label by 0.05."""
 
-    def __init__(self, *, fail: str = "") -> None:
+    def __init__(self, *, fail: str = "", error: BaseException | None = None) -> None:
         self.ran: list[str] = []
         self.fail = fail
+        self.error = error or TrainingError("planted")
         self.started: list[str] = []  # bundles that runs of pre-trained arms start from
 
     @property
@@ -64,14 +66,11 @@ class Recorder:
         return Hands(execute=self.execute, fuse=self.fuse, part=self.part, pretrain=self.pretrain)
 
     def execute(self, run: Run, manifest: Path, folder: Path) -> dict[str, Any]:
-        from medssl.core.errors import TrainingError
-
         self.ran.append(run.key)
         if run.arm.pretrain is not None:
             self.started.append(str(run.arm.bundle))
         if run.arm.name == self.fail:
-            message = "planted"
-            raise TrainingError(message)
+            raise self.error
         return metrics(0.5 + 0.05 * run.labelled + 0.02 * run.draw + 0.1 * (run.arm.name == "better"))
 
     def pretrain(self, arm: Arm, manifest: Path, folder: Path) -> None:

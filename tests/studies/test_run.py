@@ -69,6 +69,38 @@ def test_failed_run_is_told_and_tried_again(tmp_path: Path) -> None:
     assert len(again.ran) == 6
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("CUDA out of memory. Tried 2 GiB"), "RuntimeError: CUDA out of memory. Tried 2 GiB"),
+        (MemoryError(), "MemoryError"),
+        (OSError(5, "Input/output error", "/home/someone/DOE_JANE.nii"), "OSError: Input/output error"),
+        (ValueError("cannot read '/home/someone/DOE JANE.nii' of 1/2"), "ValueError: cannot read (a path) of 1/2"),
+        (
+            RuntimeError("Caught KeyError in worker\nTraceback:\n  File '/home/someone/a.py'\nKeyError: 7\n"),
+            "RuntimeError: KeyError: 7",
+        ),
+    ],
+)
+def test_a_run_that_fails_for_any_reason_is_recorded_and_the_others_run(tmp_path: Path, error, told: str) -> None:
+    results = run_study(plan(), manifest(), tmp_path, Recorder(fail="better", error=error).hands)
+    assert len(results) == 18
+    assert {each["error"] for each in results if "error" in each} == {told}
+
+
+def test_the_error_that_a_library_wrapped_is_told(tmp_path: Path) -> None:
+    error = RuntimeError("applying transform")
+    error.__cause__ = ConfigError("case t1: too small")
+    results = run_study(plan(), manifest(), tmp_path, Recorder(fail="better", error=error).hands)
+    assert {each["error"] for each in results if "error" in each} == {"case t1: too small"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
+def test_who_stops_a_study_ends_it(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        run_study(plan(), manifest(), tmp_path, Recorder(fail="better", error=error).hands)
+
+
 def test_changed_arm_runs_again(tmp_path: Path) -> None:
     run_study(plan(), manifest(), tmp_path, Recorder().hands)
     arms = plan().model_dump()["arms"]
