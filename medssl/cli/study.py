@@ -46,7 +46,7 @@ def study(
 
         root = data_root or manifest.parent
         _refuse_leaks(content, dataset, root)
-        hands = study_hands(content, root=root, plan_folder=plan.parent, trust=trust)
+        hands = study_hands(content, dataset, root=root, plan_folder=plan.parent, trust=trust)
         results = run_study(content, dataset, out, hands, only=only or ())
     failed = [each for each in results if "error" in each]
     command = f"medssl study {plan} --manifest {manifest}{f' --data-root {data_root}' if data_root else ''} --out {out}"

@@ -15,35 +15,57 @@ from medssl.bundle.predictor import load_predictor
 from medssl.bundle.prepare import prepare_bundle, serves
 from medssl.bundle.pretrain import pretrain
 from medssl.bundle.run import train
+from medssl.cli.evaluate import scored_inputs
 from medssl.core.files import write_json
 from medssl.data.manifest import load_manifest
 from medssl.evaluation import evaluate_segmentations
 from medssl.inference.batch import run_batch
 from medssl.inference.cases import gather_cases
+from medssl.reports.sources import read_log
 from medssl.studies.run import Hands
 
 if TYPE_CHECKING:
+    from medssl.data.manifest import Manifest
     from medssl.studies.plan import Arm, Pretraining, Run, StudyPlan
 
 Scores = Mapping[str, Any]
 
 
-def study_hands(plan: StudyPlan, *, root: Path, plan_folder: Path, trust: bool) -> Hands:
+def study_hands(plan: StudyPlan, manifest: Manifest, *, root: Path, plan_folder: Path, trust: bool) -> Hands:
     """Return what trains and scores the runs of a plan.
 
     Args:
         plan: The study.
+        manifest: The dataset, with all labels.
         root: Folder the manifest's paths start from.
         plan_folder: Folder that the plan's bundles are relative to.
         trust: Run code that bundles do not need.
     """
-    work = _Work(plan, root, plan_folder, trust)
-    return Hands(execute=work.execute, fuse=work.fuse, part=work.part, pretrain=work.pretrain)
+    work = _Work(plan, manifest, root, plan_folder, trust)
+    return Hands(execute=work.execute, fuse=work.fuse, part=work.part, pretrain=work.pretrain, spent=spent)
+
+
+def spent(folder: Path) -> tuple[float, int | None]:
+    """Return the seconds of all parts of a run's training, also of those that were killed, and its patches.
+
+    Time that a killed part spent on scoring is not known. Patches are those that passed forward and back through all
+    networks; None where the training is not over, or its version did not count.
+    """
+    file = folder / "bundle" / "results" / "train_log.jsonl"
+    events = read_log(file)[0] if file.is_file() else ()
+    parts: list[float] = []
+    for event in events:
+        if event.get("kind") == "start":
+            parts.append(0.0)
+        elif parts and "seconds" in event:
+            parts[-1] = float(event["seconds"])
+    return sum(parts), events[-1].get("patches") if events else None
 
 
 @dataclass(frozen=True)
 class _Work:
     plan: StudyPlan
+    manifest: Manifest
     root: Path
     plan_folder: Path
     trust: bool
@@ -103,7 +125,8 @@ class _Work:
         predictions, part = folder / "predictions", self.plan.part
         with load_predictor(bundle, trust=self.trust) as predictor:
             run_batch(predictor, gather_cases([manifest], part=part, data_root=self.root), predictions)
-        content = load_manifest(manifest)
-        found = evaluate_segmentations(content, root=self.root, predictions=predictions, part=part).to_json()
-        write_json(folder / "metrics.json", found)
+        # The draw of a run changes nothing that is scored, so runs of all draws are compared by the whole manifest
+        found = evaluate_segmentations(self.manifest, root=self.root, predictions=predictions, part=part).to_json()
+        block = scored_inputs(self.manifest, predictions, part)
+        write_json(folder / "metrics.json", {"medssl": block, **found})
         return found

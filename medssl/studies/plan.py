@@ -49,7 +49,7 @@ class Arm(_Strict):
         config_files: Files of the bundle's configs/, merged in this order.
         set: Overrides of configuration ids; none that chooses among checkpoints.
         patches_per_iteration: Patches that one iteration passes forward and back, over all networks of the arm.
-            Divides the study's budget into iterations.
+            Divides the study's budget into iterations; what really passed is counted and told where it differs.
         members: For an ensemble: the arm whose networks, trained with different seeds, are fused. They are trained
             with an equal part of the budget each, so an ensemble costs what any other arm costs.
         single_views_of: The arm whose trained views are scored one by one; the Dice of a case is the mean of theirs.
@@ -227,6 +227,10 @@ class StudyPlan(_Strict):
             return None
         return self._run(self.arm(run.arm.single_views_of), run.labelled, run.draw, run.ids, run.seed)
 
+    def budget_of(self, arm: Arm) -> int:
+        """Return the patches that an arm, with all its networks, may pass forward and back."""
+        return self._trained(arm).budget or self.budget
+
     def length(self, iterations: int) -> tuple[int, int]:
         """Return iterations, rounded down to whole epochs, and those of an epoch."""
         per_epoch = min(self.iterations_per_epoch, iterations)
@@ -240,11 +244,13 @@ class StudyPlan(_Strict):
         """Return the hash of everything that decides a run."""
         return sha256_json({key: value for key, value in self.to_json().items() if key not in {"name", "about"}})
 
+    def _trained(self, arm: Arm) -> Arm:
+        return self.arm(arm.source) if arm.source is not None else arm
+
     def _run(self, arm: Arm, labelled: int, draw: int, ids: tuple[str, ...], seed: int) -> Run:
-        trained = self.arm(arm.source) if arm.source is not None else arm
-        patches = trained.patches_per_iteration * arm.size
+        patches = self._trained(arm).patches_per_iteration * arm.size
         # a run is whole epochs, and states what it really did
-        iterations, _ = self.length(max(1, (trained.budget or self.budget) // patches))
+        iterations, _ = self.length(max(1, self.budget_of(arm) // patches))
         return Run(arm=arm, labelled=labelled, draw=draw, ids=ids, seed=seed, iterations=iterations)
 
 

@@ -35,6 +35,9 @@ Part = Callable[[Run, Path, Path, Path], list[Mapping[str, Any]]]
 
 Pretrain = Callable[[Arm, Path, Path], None]
 """Pre-trains an arm's bundle: (arm, manifest file without labels, folder, which becomes a bundle with an encoder)."""
+Spent = Callable[[Path], tuple[float, int | None]]
+"""What the training in a run's folder has cost so far: (folder) -> seconds over all its parts, and patches passed
+forward and back; None where they were not counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +49,14 @@ class Hands:
         fuse: Fuses the networks of an ensemble and scores them.
         part: Scores the views of a multi-view network one by one.
         pretrain: Pre-trains a bundle; needed by plans with such arms only.
+        spent: Reads what a training has cost; without it, a resumed run tells the seconds of its last part only.
     """
 
     execute: Execute
     fuse: Fuse
     part: Part
     pretrain: Pretrain | None = None
+    spent: Spent | None = None
 
 
 def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) -> int:
@@ -150,13 +155,13 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
     if done is not None:
         return done
     members, trained = plan.member_runs(run), plan.trained_run(run)
-    before = members if trained is None else [trained]
-    seconds = sum(_complete(each, plan, manifest, out, hands)["seconds"] for each in before)
-    started, spent = _pretrained(run, plan, manifest, out, hands)
+    before = [_complete(each, plan, manifest, out, hands) for each in (members if trained is None else [trained])]
+    started, cost = _pretrained(run, plan, manifest, out, hands)
     _logger.info("%s: %d iterations", run.key, run.iterations)
-    begin = time.monotonic()
     folder = _folder(run, out)
     _begin(folder, _identity(run, plan, manifest))
+    earlier, _ = _spent(folder, hands)
+    begin = time.monotonic()
     file = _manifest_of(run, manifest, folder)
     if trained is not None:
         dice = _mean_of([_dice(each) for each in hands.part(run, _folder(trained, out), file, folder)])
@@ -164,13 +169,20 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
         dice = _dice(hands.fuse(run, [_folder(member, out) for member in members], file, folder))
     else:
         dice = _dice(hands.execute(started, file, folder))
-    seconds = round(seconds + time.monotonic() - begin, 1)
-    result = {**_identity(run, plan, manifest), "seconds": seconds, **spent, "dice": dice}
+    seconds = sum(each["seconds"] for each in before) + earlier + time.monotonic() - begin
+    passed = [each.get("patches") for each in before] if before else [_spent(folder, hands)[1]]
+    if None not in passed:
+        cost["patches"] = sum(passed)
+    result = {**_identity(run, plan, manifest), "seconds": round(seconds, 1), **cost, "dice": dice}
     write_json(folder / RESULT, result)
     return result
 
 
-def _pretrained(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> tuple[Run, dict[str, float]]:
+def _spent(folder: Path, hands: Hands) -> tuple[float, int | None]:
+    return (0.0, None) if hands.spent is None else hands.spent(folder)
+
+
+def _pretrained(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> tuple[Run, dict[str, Any]]:
     """Return the run as one of the pre-trained bundle, made now if no run of its arms needed it before.
 
     The second value is what its result records of the pre-training.

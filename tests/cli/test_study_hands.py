@@ -28,8 +28,29 @@ def test_every_run_has_the_length_of_the_plan_and_no_choice_of_a_checkpoint(
     seen: dict[str, Any] = {}
     monkeypatch.setattr(study_hands, "train", lambda bundle, **options: seen.update(options, bundle=bundle))
     monkeypatch.setattr(study_hands._Work, "_score", lambda *_: {"scored": True})
-    hands = study_hands.study_hands(plan, root=manifest.parent, plan_folder=tmp_path, trust=True)
+    hands = study_hands.study_hands(
+        plan, load_manifest(manifest), root=manifest.parent, plan_folder=tmp_path, trust=True
+    )
     assert hands.execute(next(iter(plan.runs())), manifest, tmp_path / "run") == {"scored": True}
     assert (seen["bundle"], seen["out"], seen["trust"]) == (own, tmp_path / "run" / "bundle", True)
     expected = {"epochs": 5, "iterations_per_epoch": 10, "seed": 0, "learning_rate": 0.5, "select_best": False}
     assert seen["overrides"] == {**expected, "val_interval": 6}
+
+
+def _log(folder: Path, *lines: str) -> Path:
+    file = folder / "bundle" / "results" / "train_log.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def test_what_a_training_took_is_summed_over_its_parts_also_a_killed_one(tmp_path: Path) -> None:
+    killed = ('{"kind": "start"}', '{"kind": "train", "seconds": 5.0}', '{"kind": "train", "seconds": 9.5}', '{"ki')
+    ended = ('{"kind": "start"}', '{"kind": "train", "seconds": 3.0}', '{"kind": "end", "seconds": 4.0, "patches": 7}')
+    assert study_hands.spent(_log(tmp_path / "a", *killed)) == (9.5, None)
+    assert study_hands.spent(_log(tmp_path / "b", *killed, *ended)) == (13.5, 7)
+
+
+def test_a_training_of_an_earlier_version_or_none_has_cost_nothing_known(tmp_path: Path) -> None:
+    assert study_hands.spent(tmp_path) == (0.0, None)
+    assert study_hands.spent(_log(tmp_path / "old", '{"kind": "start"}', '{"kind": "end"}')) == (0.0, None)

@@ -59,11 +59,12 @@ class Recorder:
         self.ran: list[str] = []
         self.fail = fail
         self.error = error or TrainingError("planted")
+        self.earlier: dict[str, float] = {}  # arm -> seconds that its trainings took before
         self.started: list[str] = []  # bundles that runs of pre-trained arms start from
 
     @property
     def hands(self) -> Hands:
-        return Hands(execute=self.execute, fuse=self.fuse, part=self.part, pretrain=self.pretrain)
+        return Hands(execute=self.execute, fuse=self.fuse, part=self.part, pretrain=self.pretrain, spent=self.spent)
 
     def execute(self, run: Run, manifest: Path, folder: Path) -> dict[str, Any]:
         self.ran.append(run.key)
@@ -76,6 +77,9 @@ class Recorder:
     def pretrain(self, arm: Arm, manifest: Path, folder: Path) -> None:
         self.ran.append(f"pretrain {arm.bundle}")
         folder.mkdir()
+
+    def spent(self, folder: Path) -> tuple[float, int | None]:
+        return self.earlier.get(folder.parent.name, 0.0), 100
 
     def fuse(self, run: Run, members: list[Path], manifest: Path, folder: Path) -> dict[str, Any]:
         self.ran.append(f"fuse {len(members)}")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -59,6 +60,23 @@ def test_ensemble_costs_what_its_members_cost(tmp_path: Path) -> None:
         path.unlink()
     (first, *_) = run_study(plan(), manifest(), tmp_path, Recorder().hands, only=["plain_three"])
     assert 30 <= first["seconds"] < 40
+
+
+def test_seconds_of_a_resumed_run_are_those_of_all_its_parts(tmp_path: Path) -> None:
+    recorder = Recorder()
+    recorder.earlier["plain"] = 1000.0
+    results = run_study(plan(), manifest(), tmp_path, recorder.hands, only=["plain", "better"])
+    assert all((each["seconds"] >= 1000) == (each["arm"] == "plain") for each in results)
+
+
+def test_patches_of_an_ensemble_are_those_of_its_members(tmp_path: Path) -> None:
+    results = run_study(plan(), manifest(), tmp_path, Recorder().hands)
+    assert {each["arm"]: each["patches"] for each in results} == {"plain": 100, "better": 100, "plain_three": 300}
+
+
+def test_patches_that_were_not_counted_are_not_told(tmp_path: Path) -> None:
+    hands = dataclasses.replace(Recorder().hands, spent=None)
+    assert not [each for each in run_study(plan(), manifest(), tmp_path, hands) if "patches" in each]
 
 
 def test_failed_run_is_told_and_tried_again(tmp_path: Path) -> None:
