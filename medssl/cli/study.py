@@ -73,6 +73,7 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
     from medssl.core.files import write_json, write_text
     from medssl.core.provenance import provenance
     from medssl.studies.curve import draw_curve
+    from medssl.studies.grids import grids_told
     from medssl.studies.summary import INTERVAL, labels_saved, markdown, summarise
 
     rows = summarise(plan, results)
@@ -85,7 +86,8 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
     }
     record |= {"rows": [row.to_json() for row in rows], "labels_saved": labels_saved(rows, plan.baseline)}
     write_json(out / "study.json", {**record, "runs": results})
-    text = markdown(plan, rows)
+    grids = grids_told(results)
+    text = markdown(plan, rows) + (f"\n{grids}\n" if grids else "")
     write_text(out / "study.md", f"# {plan.name}\n\n{plan.about}\n\n{text}\nMade by:\n\n    {command}\n")
     if rows:
         draw_curve(out / "curve.png", rows, title=plan.name)

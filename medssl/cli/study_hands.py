@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from medssl.bundle.adapt import Wishes
+from medssl.bundle.adapt import Needs, Wishes
 from medssl.bundle.catalog import find_bundle
+from medssl.bundle.config import read_json
 from medssl.bundle.ensemble import assemble_ensemble, split_views
 from medssl.bundle.predictor import load_predictor
-from medssl.bundle.prepare import prepare_bundle, serves
+from medssl.bundle.prepare import bundle_needs, prepare_bundle, serves
 from medssl.bundle.pretrain import pretrain
 from medssl.bundle.run import train
 from medssl.cli.evaluate import scored_inputs
@@ -42,7 +44,9 @@ def study_hands(plan: StudyPlan, manifest: Manifest, *, root: Path, plan_folder:
         trust: Run code that bundles do not need.
     """
     work = _Work(plan, manifest, root, plan_folder, trust)
-    return Hands(execute=work.execute, fuse=work.fuse, part=work.part, pretrain=work.pretrain, spent=spent)
+    return Hands(
+        execute=work.execute, fuse=work.fuse, part=work.part, pretrain=work.pretrain, spent=spent, spacing=spacing
+    )
 
 
 def spent(folder: Path) -> tuple[float, int | None]:
@@ -60,6 +64,13 @@ def spent(folder: Path) -> tuple[float, int | None]:
         elif parts and "seconds" in event:
             parts[-1] = float(event["seconds"])
     return sum(parts), events[-1].get("patches") if events else None
+
+
+def spacing(folder: Path) -> list[float] | None:
+    """Return the voxel size in mm that a run's network works at, or None if its bundle does not state it plainly."""
+    found = read_json(folder / "bundle" / "configs" / "inference.json").get("resample_to_spacing")
+    plain = isinstance(found, list) and all(isinstance(each, int | float) for each in found)
+    return [float(each) for each in found] if plain else None
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,8 @@ class _Work:
         bundle, out = self._bundle_of(run.arm), folder / "bundle"
         dataset = load_manifest(manifest)
         if not serves(bundle, dataset):
-            prepare_bundle(bundle, out, dataset, self.root, wishes=Wishes(), settings={}, trust=self.trust)
+            common: dict[str, Any] = {"wishes": Wishes(), "settings": {}, "trust": self.trust}
+            prepare_bundle(bundle, out, dataset, self.root, beside=self._needs_of_arms, **common)
         train(
             bundle,
             manifest=manifest,
@@ -109,6 +121,13 @@ class _Work:
     def part(self, run: Run, trained: Path, manifest: Path, folder: Path) -> list[Scores]:
         views = split_views(trained / "bundle", folder / "views", trust=self.trust)
         return [self._score(bundle, manifest, folder / "views" / view) for view, bundle in views.items()]
+
+    @cached_property
+    def _needs_of_arms(self) -> tuple[Needs, ...]:
+        """What the plan's bundles need that are adapted to the data: on different grids, arms could not be compared."""
+        bundles = {self._bundle_of(arm) for arm in self.plan.arms if arm.bundle is not None}
+        adapted = [bundle for bundle in sorted(bundles) if not serves(bundle, self.manifest)]
+        return tuple(bundle_needs(bundle, trust=self.trust) for bundle in adapted)
 
     def _bundle_of(self, arm: Arm) -> Path:
         inside = self.plan_folder / str(arm.bundle)

@@ -38,6 +38,8 @@ Pretrain = Callable[[Arm, Path, Path], None]
 Spent = Callable[[Path], tuple[float, int | None]]
 """What the training in a run's folder has cost so far: (folder) -> seconds over all its parts, and patches passed
 forward and back; None where they were not counted."""
+Spacing = Callable[[Path], list[float] | None]
+"""Reads the voxel size in mm that a trained run works at: (folder) -> along X, Y, Z, -1 as it is; None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,7 @@ class Hands:
         part: Scores the views of a multi-view network one by one.
         pretrain: Pre-trains a bundle; needed by plans with such arms only.
         spent: Reads what a training has cost; without it, a resumed run tells the seconds of its last part only.
+        spacing: Reads the voxel size that a training works at, which the tables tell.
     """
 
     execute: Execute
@@ -57,6 +60,7 @@ class Hands:
     part: Part
     pretrain: Pretrain | None = None
     spent: Spent | None = None
+    spacing: Spacing | None = None
 
 
 def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) -> int:
@@ -170,12 +174,24 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
     else:
         dice = _dice(hands.execute(started, file, folder))
     seconds = sum(each["seconds"] for each in before) + earlier + time.monotonic() - begin
-    passed = [each.get("patches") for each in before] if before else [_spent(folder, hands)[1]]
-    if None not in passed:
-        cost["patches"] = sum(passed)
+    cost |= _taken_from(before) if before else _told_by(folder, hands)
     result = {**_identity(run, plan, manifest), "seconds": round(seconds, 1), **cost, "dice": dice}
     write_json(folder / RESULT, result)
     return result
+
+
+def _taken_from(before: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the runs that another stands on tell of it: the patches of all, and their voxel size."""
+    passed, sizes = [each.get("patches") for each in before], [each.get("spacing_mm") for each in before]
+    found: dict[str, Any] = {} if None in passed else {"patches": sum(passed)}
+    return found | ({"spacing_mm": sizes[0]} if sizes[0] is not None else {})
+
+
+def _told_by(folder: Path, hands: Hands) -> dict[str, Any]:
+    """Return what a training tells of itself, without what it does not know."""
+    size = None if hands.spacing is None else hands.spacing(folder)
+    found = {"patches": _spent(folder, hands)[1], "spacing_mm": size}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _spent(folder: Path, hands: Hands) -> tuple[float, int | None]:

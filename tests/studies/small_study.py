@@ -64,7 +64,14 @@ class Recorder:
 
     @property
     def hands(self) -> Hands:
-        return Hands(execute=self.execute, fuse=self.fuse, part=self.part, pretrain=self.pretrain, spent=self.spent)
+        return Hands(
+            execute=self.execute,
+            fuse=self.fuse,
+            part=self.part,
+            pretrain=self.pretrain,
+            spent=self.spent,
+            spacing=self.spacing,
+        )
 
     def execute(self, run: Run, manifest: Path, folder: Path) -> dict[str, Any]:
         self.ran.append(run.key)
@@ -80,6 +87,9 @@ class Recorder:
 
     def spent(self, folder: Path) -> tuple[float, int | None]:
         return self.earlier.get(folder.parent.name, 0.0), 100
+
+    def spacing(self, folder: Path) -> list[float]:
+        return [1.0, 1.0, 2.0]
 
     def fuse(self, run: Run, members: list[Path], manifest: Path, folder: Path) -> dict[str, Any]:
         self.ran.append(f"fuse {len(members)}")

@@ -74,6 +74,11 @@ def test_patches_of_an_ensemble_are_those_of_its_members(tmp_path: Path) -> None
     assert {each["arm"]: each["patches"] for each in results} == {"plain": 100, "better": 100, "plain_three": 300}
 
 
+def test_every_run_tells_the_voxel_size_it_worked_at(tmp_path: Path) -> None:
+    results = run_study(plan(arms=_with_views()), manifest(), tmp_path, Recorder().hands)
+    assert [each["spacing_mm"] for each in results] == [[1.0, 1.0, 2.0]] * 24
+
+
 def test_patches_that_were_not_counted_are_not_told(tmp_path: Path) -> None:
     hands = dataclasses.replace(Recorder().hands, spent=None)
     assert not [each for each in run_study(plan(), manifest(), tmp_path, hands) if "patches" in each]
