@@ -15,6 +15,7 @@ from medssl.studies.plan import Arm, StudyPlan
 Results = Sequence[dict[str, Any]]
 _Table = dict[tuple[int, int], dict[str, float]]  # (draw, seed) -> case -> mean Dice
 
+HEADINGS = ("labelled", "arm", "Dice", "difference", "against", "p (Holm)", "draws", "seconds a run")
 BOOTSTRAP = 4000
 MINIMUM_DRAWS = 3
 # Share of the budget that a run may lie beside it before that is told
@@ -134,28 +135,38 @@ def estimate(values: NDArray[np.float64], *, seed: int = 0, paired: bool = False
     return Estimate(mean=float(values.mean()), low=low, high=high, p=p, draws=draws, cases=cases)
 
 
-def markdown(plan: StudyPlan, rows: Sequence[Row]) -> str:
-    """Return the table as Markdown, with what the intervals are."""
-    lines = [
-        "| labelled | arm | Dice | difference | against | p (Holm) | draws | seconds a run |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        difference = "" if row.difference is None else _shown(row.difference, signed=True)
-        p = "" if row.p_holm is None else f"{row.p_holm:.3g}"
-        lines.append(
-            f"| {row.labelled} | {row.arm} | {_shown(row.dice)} | {difference} | {row.against} | {p} "
-            f"| {row.dice.draws} | {row.seconds:.0f} |"
+def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return the cells of the table under `HEADINGS`, a line for each row."""
+    return [
+        (
+            str(row.labelled),
+            row.arm,
+            _shown(row.dice),
+            "" if row.difference is None else _shown(row.difference, signed=True),
+            row.against,
+            "" if row.p_holm is None else f"{row.p_holm:.3g}",
+            str(row.dice.draws),
+            f"{row.seconds:.0f}",
         )
-    saved = labels_saved(rows, plan.baseline)
-    sentences = [
+        for row in rows
+    ]
+
+
+def notes(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:
+    """Return the paragraphs below the table: what the intervals are, budgets that were not kept, labels saved."""
+    saved = [
         f"{arm} with {_labels(count)} equals {plan.baseline} with about {needed:.1f}."
-        for arm, counts in saved.items()
+        for arm, counts in labels_saved(rows, plan.baseline).items()
         for count, needed in counts.items()
         if needed is not None and needed > count
     ]
-    paragraphs = [INTERVAL, *_beside_budget(plan, rows), *(["\n".join(sentences)] if sentences else [])]
-    return "\n".join([*lines, "", "\n\n".join(paragraphs)]) + "\n"
+    return [INTERVAL, *_beside_budget(plan, rows), *(["\n".join(saved)] if saved else [])]
+
+
+def markdown(plan: StudyPlan, rows: Sequence[Row]) -> str:
+    """Return the table as Markdown, with what the intervals are."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (HEADINGS, *table(rows))]
+    return "\n".join([lines[0], "|---" * len(HEADINGS) + "|", *lines[1:], "", "\n\n".join(notes(plan, rows))]) + "\n"
 
 
 def _beside_budget(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:

@@ -74,6 +74,7 @@ def test_study_trains_scores_and_draws_every_arm_and_goes_on(study: list[str], t
     assert "umct with 1 label passed 24 patches forward and back: 100.0% more" in (out / "study.md").read_text()
     assert "All arms worked at voxels of 1 x 1 x 1 mm." in (out / "study.md").read_text()
     assert (out / "curve.png").is_file()
+    assert "All arms worked at voxels of 1 x 1 x 1 mm." in (out / "curve.html").read_text()
     assert "    medssl study" in (out / "study.md").read_text()
     lines = (out / "runs/umct/labelled1_draw0_seed0/bundle/results/train_log.jsonl").read_text()
     assert "cotraining_loss" in lines
