@@ -69,8 +69,9 @@ def spent(folder: Path) -> tuple[float, int | None]:
 def spacing(folder: Path) -> list[float] | None:
     """Return the voxel size in mm that a run's network works at, or None if its bundle does not state it plainly."""
     found = read_json(folder / "bundle" / "configs" / "inference.json").get("resample_to_spacing")
-    plain = isinstance(found, list) and all(isinstance(each, int | float) for each in found)
-    return [float(each) for each in found] if plain else None
+    if not isinstance(found, list) or not all(isinstance(each, int | float) for each in found):
+        return None
+    return [float(each) for each in found]
 
 
 @dataclass(frozen=True)
