@@ -20,6 +20,7 @@ from medssl.bundle.adapt import (
     adapt_train,
     adapted_configs,
     fit_patch,
+    joined_needs,
     make_plan,
     needs_cubes,
 )
@@ -201,3 +202,15 @@ def test_network_of_views_gets_cubic_voxels_of_the_median_volume(bundles: Path, 
     assert make_plan(manifest, flat, Wishes(), Needs(cubes=True)).spacing_mm == (1.0, 1.0, 1.0)
     assert needs_cubes(bundles / "hippocampus_mri_umct")
     assert not needs_cubes(bundles / "hippocampus_mri_supervised")
+
+
+def test_networks_that_are_compared_share_strides_and_cubes() -> None:
+    views, plain = Needs(strides=(12, 12, 12), cubes=True), Needs(strides=(8, 8, 2))
+    shared = Needs(strides=(24, 24, 12), cubes=True)
+    assert joined_needs(plain, [views, plain]) == joined_needs(views, [views, plain]) == shared
+
+
+def test_a_network_of_slices_neither_gives_nor_takes_a_grid() -> None:
+    slices, plain = Needs(strides=(16, 16, 1), slices=True), Needs(strides=(8, 8, 8))
+    assert joined_needs(slices, [plain, Needs(cubes=True)]) == slices
+    assert joined_needs(plain, [slices]) == plain

@@ -53,6 +53,24 @@ def test_a_labelled_case_in_the_unlabelled_list_is_an_error_and_another_scan_of_
     assert result == [("duplicate", "error", "b")]
 
 
+@pytest.mark.parametrize(
+    ("draws", "severity"),
+    [([["a"]], "error"), ([["a", "b"], ["b", "c"]], "error"), ([["a", "b"], ["c"]], "warning"), ([], "warning")],
+)
+def test_a_duplicate_is_an_error_where_a_draw_labels_one_of_the_two_only(tmp_path, three, draws, severity):
+    save(tmp_path / "b.nii.gz", image(0))
+    assert found({"training": three}, tmp_path, draws=draws) == [("duplicate", severity, "b")]
+
+
+def test_of_three_equal_cases_the_one_that_a_draw_leaves_out_is_named_with_the_draw(tmp_path, three):
+    for name in "bc":
+        save(tmp_path / f"{name}.nii.gz", image(0)[::-1])
+    kept, parted = check_manifest(manifest(training=three), tmp_path, draws=[["a", "b"]])
+    assert (kept.code, kept.severity) == ("duplicate-mirrored", "warning")
+    assert (parted.code, parted.severity, parted.case) == ("duplicate-mirrored", "error", "c")
+    assert "case a (training). The draw a, b labels one of them" in parted.text
+
+
 def test_no_finding_names_the_patient(tmp_path, three):
     parts = {"training": [three[0] | {"patient": "Jane Doe"}], "test": [three[1] | {"patient": "Jane Doe"}]}
     (finding,) = check_manifest(manifest(**parts), tmp_path)
