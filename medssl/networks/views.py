@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -11,9 +13,11 @@ from medssl.core.errors import ConfigError
 from medssl.core.suggest import did_you_mean
 
 Axes = tuple[int, int, int]
+Spacing = Sequence[float] | Literal["any"]
 
 # Spacings that differ by more than this factor make a permuted volume another geometry
 _ISOTROPIC = 1.05
+_CUBES = 'Resample to one spacing (resample_to_spacing), or give spacing_mm "any" to go on without this check.'
 
 
 @dataclass(frozen=True)
@@ -88,19 +92,36 @@ def parse_views(views: int | Sequence[str | Sequence[int]]) -> tuple[View, ...]:
     return parsed
 
 
-def check_isotropic(spacing_mm: Sequence[float]) -> None:
+def check_isotropic(spacing_mm: Spacing | None) -> None:
     """Refuse voxels that are not cubes: a permutation would stretch what a network sees.
 
+    Args:
+        spacing_mm: Voxel size (X, Y, Z), or "any" to go on without this check.
+
     Raises:
-        ConfigError: If the largest spacing exceeds the smallest by more than 5%.
+        ConfigError: If the largest spacing exceeds the smallest by more than 5%, or there is no spacing, so that each
+            scan would keep its own.
     """
-    if max(spacing_mm) > _ISOTROPIC * min(spacing_mm):
-        shown = " x ".join(f"{width:g}" for width in spacing_mm)
+    if spacing_mm == "any":
+        return
+    found = _widths(spacing_mm)
+    if not found or min(found) <= 0.0:
         message = (
-            f"views: expected cubic voxels, got {shown} mm; permuted axes would change the shape of every organ. "
-            "Resample to one spacing (resample_to_spacing), or give no spacing_mm to go on without this check."
+            f"views: expected the voxel size as three numbers above 0 mm, got {spacing_mm!r}; without resampling each "
+            "scan would keep its own, and permuted axes would change the shape of every organ. "
         )
-        raise ConfigError(message)
+        raise ConfigError(message + _CUBES)
+    if max(found) > _ISOTROPIC * min(found):
+        shown = " x ".join(f"{width:g}" for width in found)
+        message = f"views: expected cubic voxels, got {shown} mm; permuted axes would change the shape of every organ. "
+        raise ConfigError(message + _CUBES)
+
+
+def _widths(spacing_mm: Any) -> list[float]:
+    """Return three finite widths, or nothing where there are no such."""
+    given = list(spacing_mm) if isinstance(spacing_mm, Sequence) and not isinstance(spacing_mm, str) else []
+    numbers = [float(width) for width in given if isinstance(width, (int, float)) and math.isfinite(width)]
+    return numbers if len(numbers) == len(given) == 3 else []
 
 
 def _parse_view(view: str | Sequence[int]) -> View:

@@ -62,6 +62,13 @@ def test_wrong_views_are_refused(views, words: str) -> None:
 
 
 def test_thick_slices_are_refused_and_almost_cubic_voxels_are_not() -> None:
-    check_isotropic((1.0, 1.02, 0.98))
-    with pytest.raises(ConfigError, match="1 x 1 x 3 mm"):
-        check_isotropic((1.0, 1.0, 3.0))
+    check_isotropic((1.0, 1.04, 1.0))
+    with pytest.raises(ConfigError, match=r"1 x 1\.06 x 1 mm"):
+        check_isotropic((1.0, 1.06, 1.0))
+
+
+@pytest.mark.parametrize("spacing", [None, (0, 0, 0), (-1, -1, -1), (1.0, 1.0), "none", 1.0, (1.0, None, 1.0)])
+def test_a_voxel_size_that_is_not_known_is_refused_unless_asked_for(spacing) -> None:
+    with pytest.raises(ConfigError, match="three numbers above 0 mm"):
+        check_isotropic(spacing)
+    check_isotropic("any")
