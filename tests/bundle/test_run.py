@@ -16,8 +16,10 @@ from phantoms import write_phantoms
 from processes import in_processes
 
 from medssl.bundle.predictor import load_predictor
-from medssl.bundle.run import copy_bundle, train
+from medssl.bundle.resolve import load_config
+from medssl.bundle.run import copy_bundle, prepare_run, settings_of, train
 from medssl.core.errors import CheckpointError, ConfigError, TrustError
+from medssl.data.manifest import load_manifest
 
 _PLAIN = {"epochs": 2, "iterations_per_epoch": 3, "amp": False, "num_workers": 0, "val_interval": 2}
 _QUICK = _PLAIN | {"network_def#channels": [4, 8], "network_def#strides": [2], "network_def#num_res_units": 0}
@@ -132,6 +134,24 @@ def test_a_changed_setting_is_refused_with_a_difference(source: Path, manifest: 
     with pytest.raises(ConfigError, match=r'"seed": 5') as error:
         train(source, manifest=manifest, out=tmp_path / "run", overrides={**_QUICK, "seed": 5})
     assert "Put the settings back" in str(error.value)
+
+
+def test_more_epochs_would_send_a_co_trained_run_back_to_its_first_stage(
+    bundles: Path, manifest: Path, tmp_path: Path
+) -> None:
+    def prepare(*configs: str, epochs: int) -> None:
+        out = tmp_path / "_".join(configs)
+        config = load_config(bundles / "hippocampus_mri_umct", configs, {"epochs": epochs})
+        prepare_run(out, settings_of(config, load_manifest(manifest)))
+        (out / "checkpoints").mkdir(exist_ok=True)
+        (out / "checkpoints" / "last.pt").touch()
+
+    prepare("train", epochs=4)
+    prepare("train", epochs=4)
+    with pytest.raises(ConfigError, match=r'"epochs": 4(.|\n)*"epochs": 8(.|\n)*second stage begins at a share'):
+        prepare("train", epochs=8)
+    for epochs in (4, 8):  # one stage alone
+        prepare("train", "train_source_free", epochs=epochs)
 
 
 def test_classes_in_another_order_are_refused(source: Path, manifest: Path, tmp_path: Path) -> None:
