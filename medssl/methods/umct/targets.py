@@ -12,12 +12,11 @@ from torch import Tensor
 from medssl.core.errors import ConfigError
 from medssl.core.seeding import derive_seed
 from medssl.methods.umct.fusion import fuse_others, fusion_weights
-from medssl.networks.channel_dropout import draw_masks
 from medssl.networks.multi_view_net import MultiViewNet
-from medssl.networks.split import SplitNetwork, evaluation_mode
+from medssl.networks.split import evaluation_mode
 from medssl.networks.stochastic_passes import Granularity, tail_moments, uncertainty_of
 from medssl.networks.views import View
-from medssl.training.distributed import process_count, process_rank
+from medssl.training.own_samples import own_masks
 
 
 class Predictions(NamedTuple):
@@ -131,17 +130,6 @@ class PseudoLabels:
     def target(self, predictions: Predictions, view: int) -> Tensor:
         """Return the pseudo-label (B, C, X, Y, Z) of one view."""
         return fuse_others(predictions.probabilities, predictions.weights, view, hard=self.hard)
-
-
-def own_masks(network: SplitNetwork, samples: int, *, generator: torch.Generator, passes: int = 1) -> list[Tensor]:
-    """Draw the masks of all processes and return those of this one's samples, (passes * samples, C) for each dropout.
-
-    A sample's masks then depend on its place in the batch of all processes alone, so that several processes do what
-    one with all samples does. Process r of W has the places r, r + W, ... as `StreamSampler` deals them.
-    """
-    count, rank = process_count(), process_rank()
-    masks = draw_masks(network, passes * samples * count, generator=generator)
-    return [mask.unflatten(0, (passes, samples, count))[:, :, rank].flatten(0, 1) for mask in masks]
 
 
 def mask_generator(seed: int, phase: str, iteration: int, view: View) -> torch.Generator:
