@@ -65,6 +65,12 @@ VIEWS = {
 }
 
 
+_FORMS = (
+    f"2, 3 or 6, or a list of at least 2 views, each a name ({', '.join(VIEWS)}) or a permutation of [0, 1, 2] such as "
+    "[0, 2, 1]"
+)
+
+
 def parse_views(views: int | Sequence[str | Sequence[int]]) -> tuple[View, ...]:
     """Return the views that a configuration asks for.
 
@@ -75,13 +81,10 @@ def parse_views(views: int | Sequence[str | Sequence[int]]) -> tuple[View, ...]:
     Raises:
         ConfigError: If there are fewer than two views, an unknown one, or one twice.
     """
-    if isinstance(views, int):
-        if views not in (2, 3, 6):
-            message = f"views: expected 2, 3 or 6 views or a list of names, got {views}. Names: {', '.join(VIEWS)}."
-            raise ConfigError(message)
+    if views in (2, 3, 6) and isinstance(views, int):
         return tuple(VIEWS.values())[:views]
-    if isinstance(views, str) or len(views) < 2:
-        message = f"views: expected a list of at least 2 views, got {views!r}. One view has no other to learn from."
+    if not isinstance(views, (list, tuple)) or len(views) < 2:
+        message = f"views: expected {_FORMS}, got {views!r}. One view has no other to learn from."
         raise ConfigError(message)
     parsed = tuple(_parse_view(view) for view in views)
     names = [view.name for view in parsed]
@@ -124,15 +127,13 @@ def _widths(spacing_mm: Any) -> list[float]:
     return numbers if len(numbers) == len(given) == 3 else []
 
 
-def _parse_view(view: str | Sequence[int]) -> View:
-    if isinstance(view, str):
-        if view not in VIEWS:
-            message = f"views: unknown view {view!r}.{did_you_mean(view, VIEWS)} Names: {', '.join(VIEWS)}."
-            raise ConfigError(message)
+def _parse_view(view: Any) -> View:
+    if isinstance(view, str) and view in VIEWS:
         return VIEWS[view]
-    found = [known for known in VIEWS.values() if known.axes == tuple(view)]
+    found = [known for known in VIEWS.values() if isinstance(view, (list, tuple)) and known.axes == tuple(view)]
     if not found:
-        message = f"views: expected a name or a permutation of [0, 1, 2], got {list(view)}. Names: {', '.join(VIEWS)}."
+        hint = did_you_mean(view, VIEWS) if isinstance(view, str) else ""
+        message = f"views: unknown view {view!r}.{hint} Expected are {_FORMS}."
         raise ConfigError(message)
     return found[0]
 

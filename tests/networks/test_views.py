@@ -48,12 +48,18 @@ def test_counts_names_and_permutations_name_the_same_views() -> None:
 @pytest.mark.parametrize(
     ("views", "words"),
     [
-        (1, "expected 2, 3 or 6"),
+        (1, "expected 2, 3 or 6, or a list of at least 2 views.* got 1"),
+        (2.0, r"expected 2, 3 or 6.* got 2\.0"),
+        (True, "expected 2, 3 or 6.* got True"),
+        (None, "expected 2, 3 or 6.* got None"),
+        ({"axial": 0, "coronal": 1}, "expected 2, 3 or 6"),
         (["axial"], "at least 2 views"),
         ("axial", "at least 2 views"),
         (["axial", "axial"], "axial more than once"),
-        (["axial", "sagital"], 'Did you mean "sagittal"'),
-        (["axial", [0, 1, 1]], "permutation of"),
+        (["axial", "sagital"], 'Did you mean "sagittal".*2, 3 or 6'),
+        (["axial", [0, 1, 1]], r"unknown view \[0, 1, 1\].*permutation of \[0, 1, 2\]"),
+        ([0, 1, 2], "unknown view 0.*2, 3 or 6"),
+        ([None, "axial"], "unknown view None"),
     ],
 )
 def test_wrong_views_are_refused(views, words: str) -> None:

@@ -107,7 +107,10 @@ class UmctStep:
                 text = (
                     f"view {name} sees next to no foreground, is sure of it, and decides the other views' pseudo-labels"
                 )
-                self._tell(name, f"{text}; consider max_ratio in PseudoLabels", level=logging.WARNING)
+                # Of two views each is the other's whole target, and a bound on the ratio of weights bounds nothing
+                two = len(self.network.view_names) == 2
+                advice = "add a third view" if two else "consider max_ratio in PseudoLabels"
+                self._tell(name, f"{text}; {advice}", level=logging.WARNING)
 
     def _tell(self, key: str, text: str, *, level: int = logging.INFO) -> None:
         if key not in self._told:

@@ -142,13 +142,15 @@ def test_the_log_holds_what_tells_whether_the_fusion_is_healthy() -> None:
     assert all(float(value) >= 0 for value in log.values())
 
 
-def test_a_sure_view_that_sees_only_background_is_reported(caplog) -> None:
-    network = small_network()
+@pytest.mark.parametrize(("views", "advice"), [(2, "add a third view"), (3, "consider max_ratio")])
+def test_a_sure_view_that_sees_only_background_is_reported(views: int, advice: str, caplog) -> None:
+    network = small_network(views=views)
     network.networks["axial"].conv_final[2].conv.bias.data = torch.tensor([30.0, -30.0])
     step = make_step(network, rate=0.0)
     for _ in range(2):
         step(bare_engine(network), small_batch())
     assert caplog.text.count("view axial sees next to no foreground") == 1
+    assert advice in caplog.text
 
 
 @pytest.fixture(scope="module")
