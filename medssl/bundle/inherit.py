@@ -12,7 +12,7 @@ from medssl.core.files import write_json
 
 NETWORK = "network_def"
 _INPUT = ("patch_size", "resample_to_spacing", "image_size", "intensity_mean", "intensity_deviation")
-INHERITED = (NETWORK, *_INPUT)
+INHERITED = (NETWORK, "dropout_rate", *_INPUT)
 
 
 def inherited(overrides: Mapping[str, Any], keys: Sequence[str] = INHERITED) -> dict[str, Any]:

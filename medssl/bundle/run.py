@@ -242,7 +242,21 @@ def settings_of(config: BundleConfig, manifest: Manifest) -> dict[str, Any]:
 
 def deciding_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that a run shares with its continuation."""
-    return {key: value for key, value in settings.items() if key not in _FREE_TO_CHANGE}
+    # A start is a share of the run, so with more epochs a run in its second stage would fall back into the first one.
+    # Refused, rather than told of: a resumed run that equals no undisturbed one is worth nothing
+    free = _FREE_TO_CHANGE - ({"epochs"} if _has_two_stages(settings) else set())
+    return {key: value for key, value in settings.items() if key not in free}
+
+
+def _has_two_stages(settings: Mapping[str, Any]) -> bool:
+    """Tell whether the step has a weight that stays 0 up to a share of the run, as co-training has."""
+    try:
+        weight = get_item(settings, "train#step#weight")
+        if isinstance(weight, str):
+            weight = get_item(settings, weight.removeprefix("@"))
+    except KeyError:
+        return False
+    return isinstance(weight, Mapping) and "total_steps" in str(weight.get("start"))
 
 
 def _refuse_changed_settings(out: Path, saved: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -250,6 +264,8 @@ def _refuse_changed_settings(out: Path, saved: dict[str, Any], settings: dict[st
     changed = [line for line in difflib.unified_diff(before, now, "saved run", "this command", n=0, lineterm="")]
     if changed:
         message = f"{out}: the run to continue has other settings:\n" + "\n".join(changed)
+        if "epochs" in saved and saved["epochs"] != settings.get("epochs"):
+            message += "\nIts second stage begins at a share of all epochs, so that more of them would move it."
         message += "\nPut the settings back to resume, or start a new run in another --out folder."
         raise ConfigError(message)
 

@@ -78,9 +78,21 @@ def validation_cases(*, manifest: str, data_root: str | None = None, fold: int |
     return [_as_dict(root, case) for case in cases]
 
 
-def unlabeled_cases(*, manifest: str, data_root: str | None = None) -> list[CaseDict]:
-    """List the unlabelled cases; no label path is ever read, also where the manifest gives one."""
+def unlabeled_cases(*, manifest: str, data_root: str | None = None, required: bool = False) -> list[CaseDict]:
+    """List the unlabelled cases; no label path is ever read, also where the manifest gives one.
+
+    Args:
+        manifest: Manifest file.
+        data_root: Folder the paths start from; the manifest's own by default.
+        required: Whether there must be one, because nothing else is learnt from.
+
+    Raises:
+        ConfigError: If one is required and there is none.
+    """
     content, root = _open(manifest, data_root)
+    if required and not content.unlabeled:
+        message = f"{manifest}: no unlabelled case to learn from. List images in the unlabeled part."
+        raise ConfigError(message)
     return [_as_dict(root, case.model_copy(update={"label": None})) for case in content.unlabeled]
 
 

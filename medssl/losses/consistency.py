@@ -13,17 +13,26 @@ def mean_square(probabilities: Tensor, target: Tensor) -> Tensor:
     return (probabilities.float() - target.float()).square().mean()
 
 
-def certain_mean_square(probabilities: Tensor, target: Tensor, certain: Tensor) -> Tensor:
+def certain_mean_square(
+    probabilities: Tensor, target: Tensor, certain: Tensor, *, voxels: Tensor | None = None
+) -> Tensor:
     """Return the mean squared difference over the classes of the voxels where `certain` (B, X, Y, Z) is true.
 
     0, with zero gradient, where no voxel is certain.
+
+    Args:
+        probabilities: Student's probabilities (B, C, X, Y, Z).
+        target: Teacher's.
+        certain: Voxels that count.
+        voxels: What the sum is divided by, times C; by default the number of certain voxels. Processes that share a
+            batch give their mean number, because a mean of their own means is another one.
 
     Note:
         Source: Yu et al., MICCAI 2019 (UA-MT), equation 3, for any number of classes.
     """
     mask = certain.float()
     squares = (probabilities.float() - target.float()).square().sum(1)
-    return (squares * mask).sum() / (probabilities.shape[1] * mask.sum() + 1e-8)
+    return (squares * mask).sum() / (probabilities.shape[1] * (mask.sum() if voxels is None else voxels) + 1e-8)
 
 
 def predictive_entropy(probabilities: Tensor) -> Tensor:

@@ -177,6 +177,9 @@ class SplitSegResNet(TailOfModules, SegResNet):
         dropout_place: "last_block" drops channels before the last decoder block, so that block and the output layers
             are the tail; "head" drops them before the final 1 x 1 x 1 convolution, which alone is the tail, and
             K passes then cost next to nothing (docs/results/cotraining_step.md).
+
+    Note:
+        Dropout stands at one of the two places, never at both: the tail would then always be the longer one.
     """
 
     def __init__(

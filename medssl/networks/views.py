@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -11,9 +13,11 @@ from medssl.core.errors import ConfigError
 from medssl.core.suggest import did_you_mean
 
 Axes = tuple[int, int, int]
+Spacing = Sequence[float] | Literal["any"]
 
 # Spacings that differ by more than this factor make a permuted volume another geometry
 _ISOTROPIC = 1.05
+_CUBES = 'Resample to one spacing (resample_to_spacing), or give spacing_mm "any" to go on without this check.'
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,12 @@ VIEWS = {
 }
 
 
+_FORMS = (
+    f"2, 3 or 6, or a list of at least 2 views, each a name ({', '.join(VIEWS)}) or a permutation of [0, 1, 2] such as "
+    "[0, 2, 1]"
+)
+
+
 def parse_views(views: int | Sequence[str | Sequence[int]]) -> tuple[View, ...]:
     """Return the views that a configuration asks for.
 
@@ -71,13 +81,10 @@ def parse_views(views: int | Sequence[str | Sequence[int]]) -> tuple[View, ...]:
     Raises:
         ConfigError: If there are fewer than two views, an unknown one, or one twice.
     """
-    if isinstance(views, int):
-        if views not in (2, 3, 6):
-            message = f"views: expected 2, 3 or 6 views or a list of names, got {views}. Names: {', '.join(VIEWS)}."
-            raise ConfigError(message)
+    if views in (2, 3, 6) and isinstance(views, int):
         return tuple(VIEWS.values())[:views]
-    if isinstance(views, str) or len(views) < 2:
-        message = f"views: expected a list of at least 2 views, got {views!r}. One view has no other to learn from."
+    if not isinstance(views, (list, tuple)) or len(views) < 2:
+        message = f"views: expected {_FORMS}, got {views!r}. One view has no other to learn from."
         raise ConfigError(message)
     parsed = tuple(_parse_view(view) for view in views)
     names = [view.name for view in parsed]
@@ -88,30 +95,45 @@ def parse_views(views: int | Sequence[str | Sequence[int]]) -> tuple[View, ...]:
     return parsed
 
 
-def check_isotropic(spacing_mm: Sequence[float]) -> None:
+def check_isotropic(spacing_mm: Spacing | None) -> None:
     """Refuse voxels that are not cubes: a permutation would stretch what a network sees.
 
+    Args:
+        spacing_mm: Voxel size (X, Y, Z), or "any" to go on without this check.
+
     Raises:
-        ConfigError: If the largest spacing exceeds the smallest by more than 5%.
+        ConfigError: If the largest spacing exceeds the smallest by more than 5%, or there is no spacing, so that each
+            scan would keep its own.
     """
-    if max(spacing_mm) > _ISOTROPIC * min(spacing_mm):
-        shown = " x ".join(f"{width:g}" for width in spacing_mm)
+    if spacing_mm == "any":
+        return
+    found = _widths(spacing_mm)
+    if not found or min(found) <= 0.0:
         message = (
-            f"views: expected cubic voxels, got {shown} mm; permuted axes would change the shape of every organ. "
-            "Resample to one spacing (resample_to_spacing), or give no spacing_mm to go on without this check."
+            f"views: expected the voxel size as three numbers above 0 mm, got {spacing_mm!r}; without resampling each "
+            "scan would keep its own, and permuted axes would change the shape of every organ. "
         )
-        raise ConfigError(message)
+        raise ConfigError(message + _CUBES)
+    if max(found) > _ISOTROPIC * min(found):
+        shown = " x ".join(f"{width:g}" for width in found)
+        message = f"views: expected cubic voxels, got {shown} mm; permuted axes would change the shape of every organ. "
+        raise ConfigError(message + _CUBES)
 
 
-def _parse_view(view: str | Sequence[int]) -> View:
-    if isinstance(view, str):
-        if view not in VIEWS:
-            message = f"views: unknown view {view!r}.{did_you_mean(view, VIEWS)} Names: {', '.join(VIEWS)}."
-            raise ConfigError(message)
+def _widths(spacing_mm: Any) -> list[float]:
+    """Return three finite widths, or nothing where there are no such."""
+    given = list(spacing_mm) if isinstance(spacing_mm, Sequence) and not isinstance(spacing_mm, str) else []
+    numbers = [float(width) for width in given if isinstance(width, (int, float)) and math.isfinite(width)]
+    return numbers if len(numbers) == len(given) == 3 else []
+
+
+def _parse_view(view: Any) -> View:
+    if isinstance(view, str) and view in VIEWS:
         return VIEWS[view]
-    found = [known for known in VIEWS.values() if known.axes == tuple(view)]
+    found = [known for known in VIEWS.values() if isinstance(view, (list, tuple)) and known.axes == tuple(view)]
     if not found:
-        message = f"views: expected a name or a permutation of [0, 1, 2], got {list(view)}. Names: {', '.join(VIEWS)}."
+        hint = did_you_mean(view, VIEWS) if isinstance(view, str) else ""
+        message = f"views: unknown view {view!r}.{hint} Expected are {_FORMS}."
         raise ConfigError(message)
     return found[0]
 

@@ -15,6 +15,9 @@ from medssl.core.errors import CheckpointError
 
 StateDict = dict[str, Tensor]
 
+# Of batch normalisation; other layers of the same name and weights have none
+RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
 
 @dataclass
 class LoadReport:
@@ -109,8 +112,9 @@ def transfer_weights(
         state: Named tensors.
         minimum_match: Share of the network's tensors that must be filled.
         skip: Names that keep the network's own values although they would fit.
-        use_all: Refuse the file unless all of its tensors were copied, but for those in `skip`; the right question
-            to ask of a file that holds only a part of a network, such as an encoder.
+        use_all: Refuse the file unless all of its tensors were copied, but for those in `skip` and the running
+            statistics of a layer that keeps none here, such as instance normalisation; the right question to ask of a
+            file that holds only a part of a network, such as an encoder.
 
     Returns:
         What was loaded, reshaped, inflated, skipped, missing and unexpected.
@@ -138,7 +142,7 @@ def transfer_weights(
             report.skipped.append(f"{name}: {tuple(state[name].shape)} in the file, {tuple(own.shape)} here")
     if report.match < minimum_match:
         raise CheckpointError(_explain_mismatch(report, state, minimum_match))
-    unused = [name for name in state if name not in filled and name not in skip]
+    unused = [name for name in state if name not in filled and name not in skip and not _has_no_place(name, filled)]
     if use_all and unused:
         message = (
             f"weights: expected every one of {len(state)} tensors to fit the network, but {len(unused)} do not, "
@@ -174,6 +178,13 @@ def inflate_kernel(kernel: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     else:
         return None
     return taps.expand(shape) / inputs
+
+
+def _has_no_place(name: str, filled: StateDict) -> bool:
+    """Tell whether a running statistic belongs to a layer that took the file's weights but keeps no statistics."""
+    layer, _, kind = name.rpartition(".")
+    keeps = any(f"{layer}.{each}" in filled for each in RUNNING_STATISTICS)
+    return kind in RUNNING_STATISTICS and f"{layer}.weight" in filled and not keeps
 
 
 def _differs_in_input_channels(given: Tensor, own: Tensor) -> bool:

@@ -18,13 +18,12 @@ from medssl.core.errors import ConfigError
 from medssl.core.files import sha256_file, write_json
 from medssl.data.datasets import SampleKey
 from medssl.networks.split import evaluation_mode
-from medssl.networks.weights import LoadReport, read_weights, transfer_weights
+from medssl.networks.weights import RUNNING_STATISTICS, LoadReport, read_weights, transfer_weights
 from medssl.training.distributed import is_main_process, undistributed
 from medssl.training.encoder_weights import read_encoder_json
 
 _logger = logging.getLogger("medssl.training")
 _CALIBRATED, _AT_ONCE = 64, 8
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class InitialWeights:
@@ -40,9 +39,10 @@ class InitialWeights:
         minimum_match: Share of the network's tensors that must be filled, 0 to 1.
         skip: Tensors of the file that are left out, such as the head of other classes.
         parts: Names of submodules that each receive the whole file, such as `networks.axial` and `networks.coronal`
-            of a multi-view network; by default the network itself.
+            of a multi-view network; None is the network itself.
         strip_prefix: Prefix removed from the names in the file, such as "encoder.".
-        statistics: "carry" loads the running statistics of batch normalisation with the weights; "reset" leaves them
+        statistics: "carry" loads the running statistics of batch normalisation with the weights, where the network
+            keeps any; "reset" leaves them
             at those of a new network; "recalibrate" takes their mean over images of `data`, whose weights stay.
         data: For "recalibrate": items with `image` (C, X, Y, Z) or (V, C, X, Y, Z), such as "@train#dataset".
 
@@ -58,7 +58,7 @@ class InitialWeights:
         report: str | None = None,
         minimum_match: float = 0.9,
         skip: Sequence[str] = (),
-        parts: Sequence[str] = ("",),
+        parts: Sequence[str] | None = None,
         strip_prefix: str = "",
         statistics: Literal["carry", "reset", "recalibrate"] = "carry",
         data: Any = None,
@@ -71,7 +71,7 @@ class InitialWeights:
         self.report = report
         self.minimum_match = minimum_match
         self.skip = frozenset(skip)
-        self.parts = tuple(parts)
+        self.parts = ("",) if parts is None else tuple(parts)
         self.strip_prefix = strip_prefix
         self.statistics = statistics
         self.data = data
@@ -85,7 +85,7 @@ class InitialWeights:
         inner = undistributed(self.network)
         state = read_weights(self.path, strip_prefix=self.strip_prefix)
         encoder = read_encoder_json(self.path)
-        skip = self.skip | {name for name in state if self.statistics != "carry" and name.endswith(_STATISTICS)}
+        skip = self.skip | {name for name in state if self.statistics != "carry" and name.endswith(RUNNING_STATISTICS)}
         minimum = self.minimum_match if encoder is None else 0.0
         result = LoadReport()
         for name in self.parts:

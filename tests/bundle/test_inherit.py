@@ -52,6 +52,13 @@ def test_what_a_configuration_lacks_is_not_added(run: Path) -> None:
     assert _inherit(run, {"patch_size": [4, 4, 4]})[1] == {"network_def": _NETWORK}
 
 
+def test_a_rate_that_the_network_refers_to_is_inherited(run: Path) -> None:
+    network = {**_TRAINING, "dropout_rate": "@dropout_rate"}
+    for name in ("train", "inference"):
+        _write(run, name, {"modalities": 3, "classes": 3, "dropout_rate": 0.3, "network_def": network})
+    assert _inherit(run, {"dropout_rate": 0.5})[1]["dropout_rate"] == 0.5
+
+
 def test_items_of_lists_are_inherited(run: Path) -> None:
     train, inference = _inherit(run, {"patch_size#0": 4, "network_def#channels#1": 32})
     assert inference == {"network_def": {**_NETWORK, "channels": [8, 32]}, "patch_size": [4, 8, 8]}

@@ -16,8 +16,13 @@ from phantoms import write_phantoms
 from processes import in_processes
 
 from medssl.bundle.predictor import load_predictor
-from medssl.bundle.run import copy_bundle, train
+from medssl.bundle.resolve import load_config
+from medssl.bundle.run import copy_bundle, prepare_run, settings_of, train
 from medssl.core.errors import CheckpointError, ConfigError, TrustError
+from medssl.core.files import sha256_file, write_json
+from medssl.data.manifest import load_manifest
+from medssl.networks import SliceNet
+from medssl.networks.split import pretrained_tensors
 
 _PLAIN = {"epochs": 2, "iterations_per_epoch": 3, "amp": False, "num_workers": 0, "val_interval": 2}
 _QUICK = _PLAIN | {"network_def#channels": [4, 8], "network_def#strides": [2], "network_def#num_res_units": 0}
@@ -132,6 +137,77 @@ def test_a_changed_setting_is_refused_with_a_difference(source: Path, manifest: 
     with pytest.raises(ConfigError, match=r'"seed": 5') as error:
         train(source, manifest=manifest, out=tmp_path / "run", overrides={**_QUICK, "seed": 5})
     assert "Put the settings back" in str(error.value)
+
+
+def test_more_epochs_would_send_a_co_trained_run_back_to_its_first_stage(
+    bundles: Path, manifest: Path, tmp_path: Path
+) -> None:
+    def prepare(*configs: str, epochs: int) -> None:
+        out = tmp_path / "_".join(configs)
+        config = load_config(bundles / "hippocampus_mri_umct", configs, {"epochs": epochs})
+        prepare_run(out, settings_of(config, load_manifest(manifest)))
+        (out / "checkpoints").mkdir(exist_ok=True)
+        (out / "checkpoints" / "last.pt").touch()
+
+    prepare("train", epochs=4)
+    prepare("train", epochs=4)
+    with pytest.raises(ConfigError, match=r'"epochs": 4(.|\n)*"epochs": 8(.|\n)*second stage begins at a share'):
+        prepare("train", epochs=8)
+    for epochs in (4, 8):  # one stage alone
+        prepare("train", "train_source_free", epochs=epochs)
+
+
+@pytest.fixture
+def slice_encoder(tmp_path: Path) -> Path:
+    """The encoder of a residual network for slices as pre-training leaves it."""
+    torch.save(pretrained_tensors(SliceNet(size="tiny")), tmp_path / "encoder.pt")
+    content = {"sha256": sha256_file(tmp_path / "encoder.pt"), "stages": [{"stage": "slices"}]}
+    write_json(tmp_path / "encoder.json", content)
+    return tmp_path / "encoder.pt"
+
+
+def test_views_start_from_the_encoder_of_slices(
+    bundles: Path, manifest: Path, slice_encoder: Path, tmp_path: Path
+) -> None:
+    network = {"_target_": "medssl.networks.ViewNet", "_mode_": "callable", "size": "tiny"}
+    parts = ["networks.axial", "networks.coronal"]
+    start = {"finetune": True, "finetune_model_path": str(slice_encoder), "finetune_parts": parts}
+    small = {**_PLAIN, "epochs": 1, "iterations_per_epoch": 1, "patch_size": [16, 16, 16], "learning_rate": 0.0}
+    changed = {**small, **start, "batch_size": 1, "network_def#network": network}
+    changed["network_def#views"] = ["axial", "coronal"]
+    train(bundles / "hippocampus_mri_umct", manifest=manifest, out=tmp_path / "run", overrides=changed)
+    weights, given = _weights(tmp_path / "run"), torch.load(slice_encoder, weights_only=True)
+    for part in parts:
+        assert torch.equal(weights[f"{part}.layer4.1.conv2.weight"][..., 0], given["layer4.1.conv2.weight"])
+        assert torch.equal(weights[f"{part}.conv1.weight"][..., 1], given["conv1.weight"])
+    report = json.loads((tmp_path / "run" / "results" / "weights.json").read_text())
+    assert report["source"]["stages"] == [{"stage": "slices"}]
+
+
+def test_adaptation_without_any_unlabelled_case_is_refused(bundles: Path, manifest: Path, tmp_path: Path) -> None:
+    source = bundles / "hippocampus_mri_umct"
+    start = {"finetune_model_path": str(source / "models" / "model.pt"), **_PLAIN}
+    files = ("train.json", "train_source_free.json")
+    with pytest.raises(ConfigError, match="no unlabelled case to learn from"):
+        train(source, manifest=manifest, out=tmp_path / "run", config_files=files, overrides=start)
+
+
+def test_adaptation_on_a_patch_that_the_views_cannot_halve_is_refused(
+    bundles: Path, manifest: Path, tmp_path: Path
+) -> None:
+    content = json.loads(manifest.read_text())
+    bare = [{"image": case["image"], "id": case["id"]} for case in content.pop("training")]
+    manifest.write_text(json.dumps(content | {"training": [], "unlabeled": bare}))
+    start = {"finetune_model_path": "model.pt", **_PLAIN, "patch_size": [16, 15, 16]}
+    files = ("train.json", "train_source_free.json")
+    with pytest.raises(ConfigError, match="Y = 15 is no multiple of 8"):
+        train(
+            bundles / "hippocampus_mri_umct",
+            manifest=manifest,
+            out=tmp_path / "run",
+            config_files=files,
+            overrides=start,
+        )
 
 
 def test_classes_in_another_order_are_refused(source: Path, manifest: Path, tmp_path: Path) -> None:

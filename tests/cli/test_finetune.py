@@ -9,6 +9,8 @@ import nibabel as nib
 import pytest
 from phantoms import write_phantoms
 
+from medssl.bundle.catalog import find_bundle
+from medssl.bundle.finetune import Request, finetune
 from medssl.cli.main import run
 from medssl.core import exit_codes
 
@@ -152,6 +154,22 @@ def test_scans_without_labels_adapt_a_cotrained_bundle(unlabelled_target: Path, 
     assert "eval_metrics" not in _json(out / "configs" / "metadata.json")
     log = [json.loads(line) for line in (out / "results" / "train_log.jsonl").read_text().splitlines()]
     assert any("view_agreement" in line for line in log)
+
+
+def test_labelled_and_unlabelled_scans_are_co_trained_on(tmp_path: Path) -> None:
+    manifest = write_phantoms(tmp_path / "data", training=3, validation=1)
+    content = _json(manifest)
+    last = content["training"].pop()
+    content["unlabeled"] = [{"image": last["image"], "id": last["id"]}]
+    manifest.write_text(json.dumps(content), encoding="utf-8")
+    quick = {"epochs": 1, "iterations_per_epoch": 2, "num_workers": 0, "amp": False, "val_interval": 9}
+    quick |= {"cotraining_start": 0.5, "stochastic_passes": 2}
+    out = tmp_path / "phantom_mri_cotrained"
+    bundle = find_bundle("hippocampus_mri_umct")
+    finetune(Request(bundle=bundle, manifest=manifest, out=out, data_root=manifest.parent, overrides=quick))
+    log = [json.loads(line) for line in (out / "results" / "train_log.jsonl").read_text().splitlines()]
+    assert any("cotraining_loss" in line for line in log)
+    assert [case["id"] for case in _json(out / "results" / "manifest.json")["unlabeled"]] == [last["id"]]
 
 
 def test_bundle_of_one_network_cannot_adapt_without_labels(unlabelled_target: Path, tmp_path: Path, capsys) -> None:

@@ -64,6 +64,14 @@ def test_unlabelled_cases_never_show_a_label(manifest: str) -> None:
     assert unlabeled_cases(manifest=manifest) == [{"image": str(Path(manifest).parent / "u.nii.gz"), "case_id": "u"}]
 
 
+def test_unlabelled_cases_that_are_required_are_missed(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.json"
+    save_manifest(manifest, Manifest(name="none", modality="MR", labels={"0": "background", "1": "a"}))
+    assert unlabeled_cases(manifest=str(manifest)) == []
+    with pytest.raises(ConfigError, match=r"manifest\.json: no unlabelled case to learn from"):
+        unlabeled_cases(manifest=str(manifest), required=True)
+
+
 def test_paths_start_from_the_data_root(manifest: str, tmp_path: Path) -> None:
     cases = training_cases(manifest=manifest, data_root=str(tmp_path / "data"))
     assert cases[0]["label"] == str(tmp_path / "data" / "a_label.nii.gz")

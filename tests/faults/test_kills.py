@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.small_run import small_run
+from methods.umct.small_umct import small_umct
+from training.small_run import small_run, weights_equal
 
 from medssl.core.files import sweep_leftovers
 from medssl.training.selection import save_weights
@@ -81,6 +82,31 @@ def test_a_run_killed_while_it_saves_goes_on(tmp_path: Path) -> None:
     small_run(tmp_path / "wild", epochs=3).trainer.run()
     calm, wild = (_network(tmp_path / name / "last.pt") for name in ("calm", "wild"))
     assert all(torch.equal(calm[name], wild[name]) for name in calm)
+
+
+@pytest.mark.timeout(60)
+def test_a_co_training_run_killed_in_its_second_stage_goes_on(tmp_path: Path) -> None:
+    calm, last = small_umct(tmp_path / "calm"), tmp_path / "wild" / "last.pt"
+    calm.trainer.run()
+    with pytest.raises(SystemExit):
+        small_umct(tmp_path / "wild", on_batch=_stop_after_stage_1).trainer.run()
+    rng, reached = random.Random(2), [torch.load(last, weights_only=True)["iteration"]]
+    for _ in range(2):
+        _kill_a_child(partial(_cotrain_slowly, tmp_path / "wild"), written=last, seconds=rng.uniform(0, 0.15))
+        reached.append(torch.load(last, weights_only=True)["iteration"])
+    assert 6 == reached[0] < reached[1] < reached[2] < 12
+    wild = small_umct(tmp_path / "wild")
+    wild.trainer.run()
+    assert weights_equal(calm.network, wild.network)
+
+
+def _stop_after_stage_1(iteration: int) -> None:
+    if iteration == 6:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _cotrain_slowly(folder: Path) -> None:
+    small_umct(folder, save_minutes=0, on_batch=lambda _: time.sleep(0.1)).trainer.run()
 
 
 def _network(path: Path) -> dict[str, torch.Tensor]:

@@ -38,6 +38,14 @@ def test_the_certain_mean_equals_the_plain_loop(classes: int) -> None:
     )
 
 
+def test_processes_divide_by_their_mean_number_of_certain_voxels() -> None:
+    (first, second), certain = _pair(3), torch.rand(2, 2, 3, 4) > 0.5
+    parts = [
+        certain_mean_square(first[[b]], second[[b]], certain[[b]], voxels=certain.sum() / 2).item() for b in range(2)
+    ]
+    assert sum(parts) / 2 == pytest.approx(certain_mean_square(first, second, certain).item(), rel=1e-5)
+
+
 def test_no_certain_voxel_gives_nothing_to_learn_also_in_autocast() -> None:
     first, second = _pair(3)
     first.requires_grad_()

@@ -119,6 +119,20 @@ def test_confidences_in_bfloat16_agree_to_one_per_cent(name: str, place: str) ->
     assert torch.allclose(1 / half, 1 / full, rtol=0.01)
 
 
+@pytest.mark.parametrize("name", _NETWORKS)
+@pytest.mark.parametrize("place", ["last_block", "head"])
+def test_a_sure_network_in_bfloat16_keeps_the_digits_of_its_variance(name: str, place: str) -> None:
+    network, masks = _made(name, place)
+    head = [module for module in network.modules() if isinstance(module, nn.Conv3d) and module.out_channels == 3][-1]
+    with torch.no_grad():
+        head.bias[0] += 8.0  # probabilities near 1, where bfloat16 has steps of 0.004
+    full = uncertainty_of(_tails(network, masks).variance)
+    half = uncertainty_of(_tails(network, masks, dtype=torch.bfloat16).variance)
+    assert (full < 1e-6).all()
+    # Logits near 8 are rounded to 0.03, that is 1.6% of the small probabilities; a softmax in bfloat16 loses half of u
+    assert torch.allclose(1 / half, 1 / full, rtol=0.03)
+
+
 def test_a_voxel_gets_its_own_uncertainty_and_a_sample_their_mean() -> None:
     variance = torch.rand(2, 3, 4, 5, 6)
     by_voxel = uncertainty_of(variance, granularity="voxel")

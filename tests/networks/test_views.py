@@ -48,12 +48,18 @@ def test_counts_names_and_permutations_name_the_same_views() -> None:
 @pytest.mark.parametrize(
     ("views", "words"),
     [
-        (1, "expected 2, 3 or 6"),
+        (1, "expected 2, 3 or 6, or a list of at least 2 views.* got 1"),
+        (2.0, r"expected 2, 3 or 6.* got 2\.0"),
+        (True, "expected 2, 3 or 6.* got True"),
+        (None, "expected 2, 3 or 6.* got None"),
+        ({"axial": 0, "coronal": 1}, "expected 2, 3 or 6"),
         (["axial"], "at least 2 views"),
         ("axial", "at least 2 views"),
         (["axial", "axial"], "axial more than once"),
-        (["axial", "sagital"], 'Did you mean "sagittal"'),
-        (["axial", [0, 1, 1]], "permutation of"),
+        (["axial", "sagital"], 'Did you mean "sagittal".*2, 3 or 6'),
+        (["axial", [0, 1, 1]], r"unknown view \[0, 1, 1\].*permutation of \[0, 1, 2\]"),
+        ([0, 1, 2], "unknown view 0.*2, 3 or 6"),
+        ([None, "axial"], "unknown view None"),
     ],
 )
 def test_wrong_views_are_refused(views, words: str) -> None:
@@ -62,6 +68,13 @@ def test_wrong_views_are_refused(views, words: str) -> None:
 
 
 def test_thick_slices_are_refused_and_almost_cubic_voxels_are_not() -> None:
-    check_isotropic((1.0, 1.02, 0.98))
-    with pytest.raises(ConfigError, match="1 x 1 x 3 mm"):
-        check_isotropic((1.0, 1.0, 3.0))
+    check_isotropic((1.0, 1.04, 1.0))
+    with pytest.raises(ConfigError, match=r"1 x 1\.06 x 1 mm"):
+        check_isotropic((1.0, 1.06, 1.0))
+
+
+@pytest.mark.parametrize("spacing", [None, (0, 0, 0), (-1, -1, -1), (1.0, 1.0), "none", 1.0, (1.0, None, 1.0)])
+def test_a_voxel_size_that_is_not_known_is_refused_unless_asked_for(spacing) -> None:
+    with pytest.raises(ConfigError, match="three numbers above 0 mm"):
+        check_isotropic(spacing)
+    check_isotropic("any")

@@ -118,6 +118,18 @@ def test_kernels_that_do_not_fit_are_not_inflated(shape: tuple[int, ...]) -> Non
     assert inflate_kernel(torch.randn(6, 4, 3, 3), shape) is None
 
 
+def test_running_statistics_are_not_missed_where_a_layer_keeps_none() -> None:
+    source = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)).state_dict()
+    target = nn.Sequential(nn.Conv3d(1, 4, (3, 3, 1)), nn.InstanceNorm3d(4, affine=True))
+    assert transfer_weights(target, source, use_all=True).match == 1.0
+    for wrong in ({"2.running_mean": torch.zeros(4)}, {"1.other": torch.zeros(4)}):
+        with pytest.raises(CheckpointError, match="1 do not"):
+            transfer_weights(target, source | wrong, use_all=True)
+    bare = nn.Sequential(nn.Conv3d(1, 4, (3, 3, 1)))  # no such layer at all
+    with pytest.raises(CheckpointError, match="5 do not"):
+        transfer_weights(bare, source, use_all=True)
+
+
 def test_reports_of_parts_are_joined_under_their_names() -> None:
     state = _net().state_dict()
     joined = LoadReport()

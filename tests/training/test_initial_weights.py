@@ -12,8 +12,10 @@ from monai.transforms import Compose, EnsureTyped
 from training.small_run import small_run, weights_equal
 
 from medssl.core.errors import CheckpointError, ConfigError
+from medssl.core.files import sha256_file, write_json
 from medssl.data.datasets import SeededCacheDataset
-from medssl.networks import SliceUNet
+from medssl.networks import MultiViewNet, SliceNet, SliceUNet, ViewNet
+from medssl.networks.split import pretrained_tensors
 from medssl.training import InitialWeights
 
 
@@ -67,6 +69,23 @@ def test_every_named_part_receives_the_whole_file(tmp_path: Path) -> None:
     assert torch.equal(parts["coronal"].weight, source.weight)
     assert not torch.equal(parts["head"].weight, source.weight)
     assert json.loads((tmp_path / "weights.json").read_text())["loaded"][0] == "axial.weight"
+
+
+def test_the_encoder_of_slices_starts_every_view(tmp_path: Path) -> None:
+    # Batch normalisation in the file, instance normalisation here: its statistics have no place, and are not missed
+    source = SliceNet(size="resnet18")
+    torch.save(pretrained_tensors(source), tmp_path / "encoder.pt")
+    content = {"sha256": sha256_file(tmp_path / "encoder.pt"), "stages": [{"stage": "slices"}]}
+    write_json(tmp_path / "encoder.json", content)
+    network = MultiViewNet(network=ViewNet, views=2)
+    parts = ["networks.axial", "networks.coronal"]
+    engine = Engine(lambda engine, batch: None)
+    InitialWeights(path=str(tmp_path / "encoder.pt"), network=network, parts=parts).attach(engine)
+    engine.run([0])
+    for view in network.networks.values():
+        assert torch.equal(view.layer4[1].conv2.weight[..., 0], source.layer4[1].conv2.weight)
+        assert torch.equal(view.conv1.weight[..., 1], source.conv1.weight)
+        assert torch.equal(view.bn1.weight, source.bn1.weight)
 
 
 def test_statistics_are_recalibrated_to_the_images_and_nothing_else_changes(tmp_path: Path) -> None:

@@ -96,7 +96,12 @@ def measure(make: Callable[..., torch.nn.Module], *, patch: list[int], amp: bool
     kinds = {"none": PseudoLabels(passes=0), "tail": PseudoLabels(passes=PASSES), "whole": WholePasses(passes=PASSES)}
     steps = {
         name: UmctStep(
-            network=network, loss=DiceCE(), optimization=optimization, weight=Ramp(final=0.2), pseudo_labels=labels
+            network=network,
+            loss=DiceCE(),
+            optimization=optimization,
+            weight=Ramp(final=0.2),
+            spacing_mm="any",
+            pseudo_labels=labels,
         )
         for name, labels in kinds.items()
     }

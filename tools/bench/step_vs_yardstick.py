@@ -78,6 +78,7 @@ def measured(name: str) -> dict[str, float]:
             loss=DiceCE(),
             optimization=optimization,
             weight=Ramp(final=0.2),
+            spacing_mm="any",
             pseudo_labels=PseudoLabels(passes=10),
         )
     before, seconds = _peak(), []

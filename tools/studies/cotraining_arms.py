@@ -121,7 +121,9 @@ def cps(content: Content) -> None:
     content["network_def"] = {"_target_": "medssl.networks.twin_net.TwinNet", **sizes}
     content["network_def"]["network"] = {**one, "_mode_": "callable"}
     _ramp(content)
-    content["train"]["step"] = _step("medssl.methods.baselines.CpsStep", network="@network", weight="@train#weight")
+    content["train"]["step"] = _step(
+        "medssl.methods.baselines.CpsStep", network="@network", weight="@train#weight", seed="@seed"
+    )
 
 
 def views(content: Content) -> None:

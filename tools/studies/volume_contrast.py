@@ -90,6 +90,7 @@ def make_bundle(folder: Path, data: Path, setting: Setting) -> None:
     train, inference = (folder / "configs" / f"{name}.json" for name in ("train", "inference"))
     content, deployed = _read(train), _read(inference)
     network = {key: value for key, value in content["network_def"]["network"].items() if key != "_mode_"}
+    network["dropout_rate"] = content["dropout_rate"]  # the stages lack its id
     if folder.name.endswith("_one"):
         supervised(content)
         sizes = {key: deployed["network_def"][key] for key in ("in_channels", "out_channels")}

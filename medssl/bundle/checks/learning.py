@@ -27,7 +27,8 @@ from medssl.inference.cases import gather_cases
 from medssl.networks.weights import StateDict, read_weights
 
 _GUARD_ITERATIONS = 12
-_STOP_AT = 2
+# Of 4 iterations: in the second stage of a bundle whose run has two halves, and with a resumed step behind it
+_STOP_AT = 3
 
 
 def training(subject: Subject) -> Iterator[Finding]:
@@ -62,8 +63,10 @@ def interruption(subject: Subject) -> Iterator[Finding]:
         return
     overrides = short(subject, epochs=2, iterations=2)
     with one_thread(), runnable_copy(subject) as whole, runnable_copy(subject) as parts:
-        _run(whole, write_phantom_cases(whole / "data", subject), overrides)
-        manifest = write_phantom_cases(parts / "data", subject)
+        # Where unlabelled cases are learned from, the stages that do so are resumed too
+        unlabeled = "unlabeled" in subject.configs["train"]
+        _run(whole, write_phantom_cases(whole / "data", subject, unlabeled=unlabeled), overrides)
+        manifest = write_phantom_cases(parts / "data", subject, unlabeled=unlabeled)
         if not _stopped_run(parts, manifest, overrides):
             text = "SIGTERM did not end the run with a resume file and exit code 143"
             yield finding("B20", "train.json, train#handlers", text, "Add medssl.training.ResumeHandler.")

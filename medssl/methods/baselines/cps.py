@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medssl.core.errors import ConfigError
 from medssl.losses.consistency import cross_supervision
-from medssl.methods.baselines.teaching import step_output
+from medssl.methods.baselines.teaching import step_output, student_logits
 from medssl.networks.fusion import fuse_logits
 from medssl.networks.twin_net import TwinNet
 from medssl.training.optimization import Optimization
@@ -24,6 +24,7 @@ class CpsStep:
         loss: Function of logits (B, K, X, Y, Z), float32, and labels (B, 1, X, Y, Z).
         optimization: The run's `Optimization`.
         weight: Weight as a function of the iteration; published is a `Ramp` to 0.1.
+        seed: Seed of the run; dropout depends on it, the iteration and a sample's place only.
 
     Raises:
         ConfigError: If the network is no `TwinNet`.
@@ -39,6 +40,7 @@ class CpsStep:
         loss: Callable[[Tensor, Tensor], Tensor],
         optimization: Optimization,
         weight: Callable[[int], float],
+        seed: int = 0,
     ) -> None:
         if not isinstance(network, TwinNet):
             message = f"CpsStep: expected a TwinNet, got {type(network).__name__}. Each twin learns from the other."
@@ -47,15 +49,19 @@ class CpsStep:
         self.loss = loss
         self.optimization = optimization
         self.weight = weight
+        self.seed = seed
 
     def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
         """Run one iteration of MONAI's `SupervisedTrainer`."""
-        streams, weight = read_streams(engine, batch), self.weight(engine.state.iteration - 1)
+        iteration = engine.state.iteration - 1
+        streams, weight = read_streams(engine, batch), self.weight(iteration)
         labelled = len(streams.labels)
         self.network.train()
-        with self.optimization.autocast():
-            pair = [engine.inferer(streams.joined, part) for part in self.network.independent_parts()]
-        pair = [logits.float() for logits in pair]
+        autocast, key = self.optimization.autocast, (self.seed, "student", iteration)
+        pair = [
+            student_logits(engine, part, streams, key=(*key, number), autocast=autocast)
+            for number, part in enumerate(self.network.independent_parts())
+        ]
         supervised = [self.loss(logits[:labelled], streams.labels) for logits in pair]
         crossed = [logits.new_zeros(()) for logits in pair]
         if streams.unlabeled is not None:

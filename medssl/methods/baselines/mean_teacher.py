@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medssl.losses.consistency import mean_square
-from medssl.methods.baselines.teaching import noisy, step_output, teacher_generator
+from medssl.methods.baselines.teaching import noisy, step_output, student_logits
 from medssl.training.ema import EmaTeacher
 from medssl.training.optimization import Optimization
 from medssl.training.streams import case_ids, read_streams
@@ -26,7 +26,7 @@ class MeanTeacherStep:
         teacher: The student's `EmaTeacher`.
         weight: Weight as a function of the iteration; published is a `Ramp` to 0.1.
         noise: Standard deviation of the teacher's noise, in units of the normalised image.
-        seed: Seed of the run; the noise depends on it and the iteration only.
+        seed: Seed of the run; noise and the student's dropout depend on it, the iteration and a sample's place only.
 
     Note:
         Source: Tarvainen and Valpola, NeurIPS 2017. Public code for volumes keeps the teacher in training mode; here
@@ -57,9 +57,8 @@ class MeanTeacherStep:
         if self.optimization.at_boundary:
             self.teacher.update()
         engine.network.train()
-        with self.optimization.autocast():
-            logits = engine.inferer(streams.joined, engine.network)
-        logits = logits.float()
+        key = (self.seed, "student", iteration)
+        logits = student_logits(engine, engine.network, streams, key=key, autocast=self.optimization.autocast)
         supervised = self.loss(logits[: len(streams.labels)], streams.labels)
         consistency = supervised.new_zeros(())
         if streams.unlabeled is not None:
@@ -72,11 +71,11 @@ class MeanTeacherStep:
         return output
 
     def _consistency(self, student: Tensor, unlabeled: Tensor, iteration: int) -> Tensor:
-        return mean_square(student, self._taught(unlabeled, teacher_generator(self.seed, iteration)))
+        return mean_square(student, self._taught(unlabeled, iteration))
 
     @torch.no_grad()
-    def _taught(self, unlabeled: Tensor, generator: torch.Generator) -> Tensor:
+    def _taught(self, unlabeled: Tensor, iteration: int) -> Tensor:
         """Return the teacher's probabilities of noisy crops, float32."""
         with self.optimization.autocast():
-            logits = self.teacher.network(noisy(unlabeled, generator, spread=self.noise))
+            logits = self.teacher.network(noisy(unlabeled, self.seed, "teacher", iteration, spread=self.noise))
         return logits.float().softmax(1)

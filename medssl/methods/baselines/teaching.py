@@ -1,26 +1,56 @@
-"""What every baseline shares: noise for a teacher, and the output of a step."""
+"""What every baseline shares: noise for a teacher, dropout of a student, and the output of a step."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from monai.utils.enums import CommonKeys
-from torch import Tensor
+from torch import Tensor, nn
 
 from medssl.core.seeding import derive_seed
+from medssl.networks.channel_dropout import fixed_masks
+from medssl.training.distributed import undistributed
+from medssl.training.own_samples import own_noise, stream_masks
 from medssl.training.streams import Streams
 
-
-def noisy(image: Tensor, generator: torch.Generator, *, spread: float) -> Tensor:
-    """Add Gaussian noise of standard deviation `spread`, cut at twice of it, to (B, C, X, Y, Z)."""
-    noise = torch.randn(image.shape, generator=generator) * spread
-    return image + noise.clamp(-2.0 * spread, 2.0 * spread).to(image.device)
+Autocast = Callable[[], AbstractContextManager]
 
 
-def teacher_generator(seed: int, iteration: int) -> torch.Generator:
-    """Return the generator of what a teacher is disturbed by; nothing else in the run draws from it."""
-    return torch.Generator().manual_seed(derive_seed(seed, "teacher", iteration))
+def noisy(image: Tensor, *key: int | str, spread: float) -> Tensor:
+    """Add Gaussian noise of standard deviation `spread`, cut at twice of it, to (B, C, X, Y, Z).
+
+    The noise of a sample depends on the key and on its place in the batch of all processes only.
+    """
+    return image + (own_noise(image, *key) * spread).clamp(-2.0 * spread, 2.0 * spread)
+
+
+def student_logits(
+    engine: Any, network: nn.Module, streams: Streams, *, key: Sequence[int | str], autocast: Autocast
+) -> Tensor:
+    """Return a student's logits (B_l + B_u, K, X, Y, Z) of both streams, float32, with a graph.
+
+    Args:
+        engine: The trainer, whose inferer is asked.
+        network: The student, wrapped for several processes or not.
+        streams: Both streams of the batch.
+        key: What its dropout depends on, beside the place of a sample in the batch of all processes. Only
+            `ChannelDropout` is keyed.
+        autocast: Makes the context of the network.
+    """
+    bare = undistributed(network)
+    counts = (len(streams.images), 0 if streams.unlabeled is None else len(streams.unlabeled))
+    masks = stream_masks(bare, counts, generator=keyed_generator(*key))
+    with fixed_masks(bare, masks), autocast():
+        logits: Tensor = engine.inferer(streams.joined, network)
+    return logits.float()
+
+
+def keyed_generator(*key: int | str) -> torch.Generator:
+    """Return a generator that nothing else in the run draws from."""
+    return torch.Generator().manual_seed(derive_seed(*key))
 
 
 def step_output(streams: Streams, logits: Tensor, loss: Tensor, **log: Tensor | float) -> dict[str, Any]:

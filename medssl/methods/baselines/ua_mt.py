@@ -10,10 +10,12 @@ from torch import Tensor
 from medssl.core.errors import ConfigError
 from medssl.losses.consistency import certain_mean_square, certain_voxels
 from medssl.methods.baselines.mean_teacher import MeanTeacherStep
-from medssl.methods.baselines.teaching import noisy, teacher_generator
-from medssl.networks.channel_dropout import channel_dropouts, draw_masks, fixed_masks
+from medssl.methods.baselines.teaching import keyed_generator, noisy
+from medssl.networks.channel_dropout import channel_dropouts, fixed_masks
+from medssl.training.distributed import mean_over_processes
 from medssl.training.ema import EmaTeacher
 from medssl.training.optimization import Optimization
+from medssl.training.own_samples import own_masks
 
 
 class UaMtStep(MeanTeacherStep):
@@ -60,16 +62,21 @@ class UaMtStep(MeanTeacherStep):
         self.passes = passes
 
     def _consistency(self, student: Tensor, unlabeled: Tensor, iteration: int) -> Tensor:
-        generator = teacher_generator(self.seed, iteration)
-        certain = certain_voxels(self._mean_of_passes(unlabeled, generator), progress=self.threshold(iteration))
-        return certain_mean_square(student, self._taught(unlabeled, generator), certain)
+        certain = certain_voxels(self._mean_of_passes(unlabeled, iteration), progress=self.threshold(iteration))
+        # As one process with all crops would divide: by the certain voxels of all
+        voxels = mean_over_processes(certain.float().sum())
+        return certain_mean_square(student, self._taught(unlabeled, iteration), certain, voxels=voxels)
 
     @torch.no_grad()
-    def _mean_of_passes(self, unlabeled: Tensor, generator: torch.Generator) -> Tensor:
-        network, total = self.teacher.network, 0.0
-        for _ in range(self.passes):
-            masks = draw_masks(network, len(unlabeled), generator=generator)
-            with fixed_masks(network, masks), self.optimization.autocast():
-                logits = network(noisy(unlabeled, generator, spread=self.noise))
+    def _mean_of_passes(self, unlabeled: Tensor, iteration: int) -> Tensor:
+        network, count = self.teacher.network, len(unlabeled)
+        generator = keyed_generator(self.seed, "teacher masks", iteration)
+        masks = own_masks(network, count, generator=generator, passes=self.passes)
+        total = torch.zeros((), device=unlabeled.device)
+        for number in range(self.passes):
+            of_pass = [mask[number * count : (number + 1) * count] for mask in masks]
+            crops = noisy(unlabeled, self.seed, "teacher pass", iteration, number, spread=self.noise)
+            with fixed_masks(network, of_pass), self.optimization.autocast():
+                logits = network(crops)
             total = total + logits.float().softmax(1)
-        return torch.as_tensor(total) / self.passes
+        return total / self.passes

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-import torch
 from torch import Tensor
 
-from medssl.methods.umct.targets import mask_generator, own_masks
+from medssl.methods.umct.targets import mask_generator
 from medssl.networks.channel_dropout import fixed_masks
 from medssl.networks.multi_view_net import MultiViewNet
 from medssl.networks.split import SplitNetwork
 from medssl.networks.views import View
+from medssl.training.own_samples import stream_masks
 
 
 def gradient_logits(
@@ -38,8 +38,6 @@ def gradient_logits(
     """
     view, part = frame
     generator = mask_generator(seed, "gradient", iteration, view)
-    drawn = [own_masks(part, count, generator=generator) for count in streams if count]
-    masks = [torch.cat(of_streams) for of_streams in zip(*drawn, strict=True)]
-    with autocast(), fixed_masks(part, masks):
+    with autocast(), fixed_masks(part, stream_masks(part, streams, generator=generator)):
         logits = network.view_logits(crops, view)
     return logits.float()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,11 +10,12 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 
 from medssl.core.errors import ConfigError
+from medssl.methods.umct.checks import checked_views
 from medssl.methods.umct.drift import DriftGuard
 from medssl.methods.umct.gradients import gradient_logits
 from medssl.methods.umct.targets import Predictions, PseudoLabels
 from medssl.networks.fusion import fuse_logits
-from medssl.networks.multi_view_net import MultiViewNet
+from medssl.networks.views import Spacing
 from medssl.training.optimization import Optimization
 from medssl.training.streams import case_ids, read_images
 
@@ -30,12 +31,15 @@ class SourceFreeStep:
         loss: Function of logits (B, K, X, Y, Z), float32, and of a distribution (B, K, X, Y, Z).
         optimization: The run's `Optimization`.
         guard: Stops the run when classes grow or vanish; holds the source network.
+        spacing_mm: Voxel size of the crops, which must be cubic; "any" does not check.
+        patch_size: Voxels of a crop, checked against the strides of every view; None does not check.
         weight: Weight of the co-training loss. With adaptive optimisers only its relation to the anchor matters.
         anchor: Weight of the squared distance to the source's weights, summed; 0 leaves it out.
         pseudo_labels: How pseudo-labels are made; by default as in the paper.
 
     Raises:
-        ConfigError: If the network is no `MultiViewNet`, or a weight is negative.
+        ConfigError: If the network is no `MultiViewNet`, crops do not fit it, passes would have no dropout, or a weight
+            is out of range.
 
     Note:
         Source: Xia et al., Medical Image Analysis 65, 2020, adaptation without source data. The paper's schedule is
@@ -49,23 +53,28 @@ class SourceFreeStep:
         loss: Callable[[Tensor, Tensor], Tensor],
         optimization: Optimization,
         guard: DriftGuard,
+        spacing_mm: Spacing,
+        patch_size: Sequence[int] | None = None,
         weight: float = 0.2,
         anchor: float = 0.0,
         pseudo_labels: PseudoLabels | None = None,
     ) -> None:
-        if not isinstance(network, MultiViewNet) or weight <= 0.0 or anchor < 0.0:
+        if weight <= 0.0 or anchor < 0.0:
             message = (
-                "SourceFreeStep: expected a MultiViewNet, a weight above 0 and an anchor of at least 0, got "
-                f"{type(network).__name__}, {weight} and {anchor}."
+                "SourceFreeStep: expected a weight above 0 and an anchor of at least 0, got "
+                f"{weight} and {anchor}. Change cotraining_weight or anchor."
             )
             raise ConfigError(message)
-        self.network = network
+        pseudo_labels = pseudo_labels or PseudoLabels()
+        self.network = checked_views(
+            network, step="SourceFreeStep", passes=pseudo_labels.passes, patch_size=patch_size, spacing_mm=spacing_mm
+        )
         self.loss = loss
         self.optimization = optimization
         self.guard = guard
         self.weight = weight
         self.anchor = anchor
-        self.pseudo_labels = pseudo_labels or PseudoLabels()
+        self.pseudo_labels = pseudo_labels
 
     def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
         """Run one iteration of MONAI's `SupervisedTrainer` on a batch without labels."""

@@ -10,15 +10,12 @@ import torch
 from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 
-from medssl.core.errors import ConfigError
+from medssl.methods.umct.checks import checked_views
 from medssl.methods.umct.fusion import background_rules, mean_weights
 from medssl.methods.umct.gradients import gradient_logits
 from medssl.methods.umct.targets import Predictions, PseudoLabels
-from medssl.networks.channel_dropout import channel_dropouts
 from medssl.networks.fusion import fuse_logits
-from medssl.networks.multi_view_net import MultiViewNet
-from medssl.networks.split import check_patch_size
-from medssl.networks.views import check_isotropic
+from medssl.networks.views import Spacing
 from medssl.training.optimization import Optimization
 from medssl.training.streams import case_ids, read_streams
 
@@ -39,13 +36,13 @@ class UmctStep:
         optimization: The run's `Optimization`.
         weight: Weight of the co-training loss as a function of the iteration, such as a `Ramp`; the paper has 0.2
             from the first iteration of stage 2 on.
+        spacing_mm: Voxel size of the crops, which must be cubic; "any" does not check.
+        patch_size: Voxels of a crop, checked against the strides of every view; None does not check.
         pseudo_labels: How pseudo-labels are made; by default as in the paper.
         cotrain_on_labeled: Co-train on the labelled crops, without their labels, instead of unlabelled ones.
-        patch_size: Voxels of a crop, checked against the strides of every view; None does not check.
-        spacing_mm: Voxel size of the crops, which must be cubic; None does not check.
 
     Raises:
-        ConfigError: If the network is no `MultiViewNet`, or crops do not fit it.
+        ConfigError: If the network is no `MultiViewNet`, crops do not fit it, or passes would have no dropout.
 
     Note:
         Source: Xia et al., WACV 2020, equations of the total objective. Differences, both options of what is given:
@@ -59,27 +56,15 @@ class UmctStep:
         loss: Callable[[Tensor, Tensor], Tensor],
         optimization: Optimization,
         weight: Callable[[int], float],
+        spacing_mm: Spacing,
+        patch_size: Sequence[int] | None = None,
         pseudo_labels: PseudoLabels | None = None,
         cotrain_on_labeled: bool = False,
-        patch_size: Sequence[int] | None = None,
-        spacing_mm: Sequence[float] | None = None,
     ) -> None:
-        if not isinstance(network, MultiViewNet):
-            message = (
-                f"UmctStep: expected a MultiViewNet, got {type(network).__name__}. "
-                "It cannot be wrapped for several processes as a whole, because its views are passed back one by one."
-            )
-            raise ConfigError(message)
         pseudo_labels = pseudo_labels or PseudoLabels()
-        for view, part in network.parts():
-            if patch_size is not None:
-                check_patch_size(part, patch_size, views=network.frames)
-            if pseudo_labels.passes and not channel_dropouts(part):
-                message = f"UmctStep: passes need a ChannelDropout in the network of {view.name}, which has none."
-                raise ConfigError(message + " Add one to its tail, or set passes to 0.")
-        if spacing_mm is not None:
-            check_isotropic(spacing_mm)
-        self.network = network
+        self.network = checked_views(
+            network, step="UmctStep", passes=pseudo_labels.passes, patch_size=patch_size, spacing_mm=spacing_mm
+        )
         self.loss = loss
         self.optimization = optimization
         self.weight = weight
@@ -122,7 +107,10 @@ class UmctStep:
                 text = (
                     f"view {name} sees next to no foreground, is sure of it, and decides the other views' pseudo-labels"
                 )
-                self._tell(name, f"{text}; consider max_ratio in PseudoLabels", level=logging.WARNING)
+                # Of two views each is the other's whole target, and a bound on the ratio of weights bounds nothing
+                two = len(self.network.view_names) == 2
+                advice = "add a third view" if two else "consider max_ratio in PseudoLabels"
+                self._tell(name, f"{text}; {advice}", level=logging.WARNING)
 
     def _tell(self, key: str, text: str, *, level: int = logging.INFO) -> None:
         if key not in self._told:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
@@ -12,12 +13,13 @@ from torch import Tensor
 from medssl.core.errors import ConfigError
 from medssl.core.seeding import derive_seed
 from medssl.methods.umct.fusion import fuse_others, fusion_weights
-from medssl.networks.channel_dropout import draw_masks
 from medssl.networks.multi_view_net import MultiViewNet
-from medssl.networks.split import SplitNetwork, evaluation_mode
+from medssl.networks.split import evaluation_mode
 from medssl.networks.stochastic_passes import Granularity, tail_moments, uncertainty_of
 from medssl.networks.views import View
-from medssl.training.distributed import process_count, process_rank
+from medssl.training.own_samples import own_masks
+
+_EPS = {"sample": 1e-8, "voxel": 1e-6}
 
 
 class Predictions(NamedTuple):
@@ -37,12 +39,17 @@ class Predictions(NamedTuple):
 class PseudoLabels:
     """How pseudo-labels are made; the defaults are the paper's.
 
+    Passes differ by one dropout, at the network's `dropout_place`: before the last decoder block, or before the output
+    convolution. Where the paper has it is not known, and both places together are as likely. We differ from that on
+    purpose: K passes cost K tails, and with two dropouts every tail would begin at the first of them, the costly one.
+
     Args:
         passes: Stochastic passes of each view, or 0: one pass without dropout and the plain mean of the other views,
             the cheap form without uncertainty.
         chunk: Passes at once.
         power: Exponent of the confidence; 0 with passes is the plain mean of the stochastic means.
-        eps: Variance below which views count as equally sure; 1e-6 suits "voxel".
+        eps: Variance below which views count as equally sure: added to a sample's mean variance (1e-8 by default), and
+            the least one of a voxel (1e-6), many of which have none at all.
         max_ratio: Largest ratio between two weights, or None.
         granularity: One weight for each "sample" (the paper's) or each "voxel".
         hard: Whether a pseudo-label gives the most probable class all; the paper's are soft.
@@ -58,7 +65,7 @@ class PseudoLabels:
         passes: int = 10,
         chunk: int = 5,
         power: float = 1.0,
-        eps: float = 1e-8,
+        eps: float | None = None,
         max_ratio: float | None = None,
         granularity: Granularity = "sample",
         hard: bool = False,
@@ -66,15 +73,19 @@ class PseudoLabels:
     ) -> None:
         wrong = [
             text
-            for is_wrong, text in (
-                (passes < 0 or passes == 1, f"passes: 0, or 2 and more (one has no variance), got {passes}"),
-                (chunk < 1, f"chunk: at least 1, got {chunk}"),
-                (power < 0.0, f"power: at least 0, got {power}"),
-                (eps <= 0.0, f"eps: above 0, got {eps}"),
-                (max_ratio is not None and max_ratio < 1.0, f"max_ratio: null, or at least 1, got {max_ratio}"),
-                (granularity not in {"sample", "voxel"}, f'granularity: "sample" or "voxel", got {granularity!r}'),
+            for is_right, text in (
+                (_is_count(passes) and passes >= 0 and passes != 1, f"passes: 0, or 2 and more, got {passes!r}"),
+                (_is_count(chunk) and chunk >= 1, f"chunk: at least 1, got {chunk!r}"),
+                (_is_number(power) and power >= 0.0, f"power: at least 0, got {power!r}"),
+                (eps is None or (_is_number(eps) and eps > 0.0), f"eps: null, or above 0, got {eps!r}"),
+                (
+                    max_ratio is None or (_is_number(max_ratio) and max_ratio >= 1.0),
+                    f"max_ratio: null, or at least 1, got {max_ratio!r}",
+                ),
+                (granularity in ("sample", "voxel"), f'granularity: "sample" or "voxel", got {granularity!r}'),
+                (isinstance(hard, bool), f"hard: true or false, got {hard!r}"),
             )
-            if is_wrong
+            if not is_right
         ]
         if wrong:
             message = f"PseudoLabels: expected {'; '.join(wrong)}."
@@ -82,7 +93,7 @@ class PseudoLabels:
         self.passes = passes
         self.chunk = chunk
         self.power = power
-        self.eps = eps
+        self.eps = _EPS[granularity] if eps is None else eps
         self.max_ratio = max_ratio
         self.granularity = granularity
         self.hard = hard
@@ -125,7 +136,8 @@ class PseudoLabels:
             equal = torch.ones(len(probabilities), len(image), device=image.device)
             return Predictions(probabilities, None, fusion_weights(equal, power=0.0))
         uncertainty = torch.stack(uncertainties)
-        weights = fusion_weights(uncertainty, power=self.power, eps=self.eps, max_ratio=self.max_ratio)
+        least, added = (self.eps, 0.0) if self.granularity == "voxel" else (0.0, self.eps)
+        weights = fusion_weights(uncertainty.clamp(min=least), power=self.power, eps=added, max_ratio=self.max_ratio)
         return Predictions(probabilities, uncertainty, weights)
 
     def target(self, predictions: Predictions, view: int) -> Tensor:
@@ -133,17 +145,14 @@ class PseudoLabels:
         return fuse_others(predictions.probabilities, predictions.weights, view, hard=self.hard)
 
 
-def own_masks(network: SplitNetwork, samples: int, *, generator: torch.Generator, passes: int = 1) -> list[Tensor]:
-    """Draw the masks of all processes and return those of this one's samples, (passes * samples, C) for each dropout.
-
-    A sample's masks then depend on its place in the batch of all processes alone, so that several processes do what
-    one with all samples does. Process r of W has the places r, r + W, ... as `StreamSampler` deals them.
-    """
-    count, rank = process_count(), process_rank()
-    masks = draw_masks(network, passes * samples * count, generator=generator)
-    return [mask.unflatten(0, (passes, samples, count))[:, :, rank].flatten(0, 1) for mask in masks]
-
-
 def mask_generator(seed: int, phase: str, iteration: int, view: View) -> torch.Generator:
     """Return the generator of one view's dropout masks; nothing else in the run draws from it."""
     return torch.Generator().manual_seed(derive_seed(seed, "dropout", phase, iteration, view.name))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and not isinstance(value, bool)

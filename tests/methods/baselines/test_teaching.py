@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from medssl.methods.baselines.teaching import noisy, step_output, teacher_generator
+from medssl.methods.baselines.teaching import noisy, step_output
 from medssl.training.streams import Streams
 
 
 def test_noise_has_its_spread_is_cut_and_keyed_by_seed_and_iteration() -> None:
     image = torch.zeros(2, 1, 20, 20, 20)
-    first, again, other = (noisy(image, teacher_generator(0, i), spread=0.1) for i in (4, 4, 5))
+    first, again, other = (noisy(image, 0, "teacher", i, spread=0.1) for i in (4, 4, 5))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert 0.09 < first.std().item() < 0.1

@@ -18,7 +18,7 @@ from medssl.core.errors import ConfigError
 from medssl.losses import DiceCE
 from medssl.losses.consistency import certain_mean_square, certain_voxels
 from medssl.methods.baselines import UaMtStep
-from medssl.methods.baselines.teaching import noisy, teacher_generator
+from medssl.methods.baselines.teaching import keyed_generator, noisy
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
 from medssl.training import EmaTeacher, Ramp
 
@@ -46,13 +46,14 @@ def test_the_loss_equals_the_one_written_out() -> None:
     network, batch = small_network(rate=0.0), small_batch()
     step = _step(network, optimization=stand_in())
     found = step(bare_engine(network, iteration=51), batch)["log"]["consistency_loss"]
-    crops, teacher, generator = batch["unlabeled"]["image"], step.teacher.network, teacher_generator(0, 50)
+    crops, teacher = batch["unlabeled"]["image"], step.teacher.network
+    masks = draw_masks(teacher, 6, generator=keyed_generator(0, "teacher masks", 50))
     passes = []
     with torch.no_grad():
-        for _ in range(3):
-            with fixed_masks(teacher, draw_masks(teacher, 2, generator=generator)):
-                passes.append(teacher(noisy(crops, generator, spread=0.1)).softmax(1))
-        taught = teacher(noisy(crops, generator, spread=0.1)).softmax(1)
+        for k in range(3):
+            with fixed_masks(teacher, [mask[2 * k : 2 * k + 2] for mask in masks]):
+                passes.append(teacher(noisy(crops, 0, "teacher pass", 50, k, spread=0.1)).softmax(1))
+        taught = teacher(noisy(crops, 0, "teacher", 50, spread=0.1)).softmax(1)
         certain = certain_voxels(torch.stack(passes).mean(0), progress=Ramp(final=1.0, length=100)(50))
         expected = certain_mean_square(network(crops).softmax(1), taught, certain)
     assert 0 < certain.sum() < certain.numel()

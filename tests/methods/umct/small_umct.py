@@ -54,7 +54,7 @@ def make_step(
     """Make a step, by default on plain SGD, where weights move by rate times gradient."""
     optimizer = optimizer or torch.optim.SGD(network.parameters(), lr=rate)
     optimization = Optimization(network=network, optimizer=optimizer, device=torch.device("cpu"), amp=False)
-    options = {"pseudo_labels": PseudoLabels(passes=4, chunk=2)} | options
+    options = {"pseudo_labels": PseudoLabels(passes=4, chunk=2), "spacing_mm": (1.0, 1.0, 1.0)} | options
     return UmctStep(network=network, loss=DiceCE(), optimization=optimization, weight=Ramp(final=weight), **options)
 
 
@@ -86,6 +86,7 @@ def small_umct(
     accumulation: int = 1,
     ramp: Ramp | None = None,
     unlabeled: int = 4,
+    save_minutes: float = 1e6,
 ) -> SmallUmct:
     """Build a run of 3 epochs of 4 iterations whose second stage begins at iteration 6."""
     seed_everything(0)
@@ -108,6 +109,7 @@ def small_umct(
         loss=DiceCE(),
         optimization=optimization,
         weight=ramp or Ramp(final=0.5, start=6, length=3),
+        spacing_mm=(1.0, 1.0, 1.0),
         pseudo_labels=PseudoLabels(passes=2),
     )
 
@@ -120,7 +122,7 @@ def small_umct(
         parts={"network": network, "optimizer": optimizer},
         optimization=optimization,
         loader=loader,
-        interval_minutes=1e6,
+        interval_minutes=save_minutes,
     )
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),

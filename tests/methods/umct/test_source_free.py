@@ -21,17 +21,17 @@ def _batch() -> dict:
     return {"image": image, "case_id": ["u0", "u1"]}
 
 
-def _step(network, *, rate: float = 0.1, guard: DriftGuard | None = None, **options) -> SourceFreeStep:
+def make_source_free(network, *, rate: float = 0.1, guard: DriftGuard | None = None, **options) -> SourceFreeStep:
     optimizer = torch.optim.SGD(network.parameters(), lr=rate)
     optimization = Optimization(network=network, optimizer=optimizer, device=torch.device("cpu"), amp=False)
     guard = guard or DriftGuard(source=small_network())
-    options = {"pseudo_labels": _LABELS} | options
+    options = {"pseudo_labels": _LABELS, "spacing_mm": (1.0, 1.0, 1.0)} | options
     return SourceFreeStep(network=network, loss=DiceCE(), optimization=optimization, guard=guard, **options)
 
 
 def test_a_step_descends_the_cotraining_loss_of_every_view() -> None:
     network, plain, batch = small_network(), small_network(), _batch()
-    output = _step(network, weight=0.3)(bare_engine(network), batch)
+    output = make_source_free(network, weight=0.3)(bare_engine(network), batch)
     predictions = _LABELS.predict(plain, batch["image"], iteration=0, autocast=torch.enable_grad)
     plain.train()
     total = torch.zeros(())
@@ -47,15 +47,15 @@ def test_a_step_descends_the_cotraining_loss_of_every_view() -> None:
 
 def test_a_label_in_the_batch_changes_nothing() -> None:
     with_label, without = small_network(), small_network()
-    _step(with_label)(bare_engine(with_label), _batch() | {"label": torch.ones(2, 1, *SHAPE)})
-    _step(without)(bare_engine(without), _batch())
+    make_source_free(with_label)(bare_engine(with_label), _batch() | {"label": torch.ones(2, 1, *SHAPE)})
+    make_source_free(without)(bare_engine(without), _batch())
     assert all(torch.equal(a, b) for a, b in zip(with_label.parameters(), without.parameters(), strict=True))
 
 
 def test_the_anchor_pulls_towards_the_source() -> None:
     far = small_network(seed=1)
     source = small_network()
-    step = _step(far, rate=0.01, weight=1e-9, anchor=1.0, guard=DriftGuard(source=source))
+    step = make_source_free(far, rate=0.01, weight=1e-9, anchor=1.0, guard=DriftGuard(source=source))
     before = _distance(far, source)
     step(bare_engine(far), _batch())
     # w - rate * 2 * (w - source), up to the clipping that is off here
@@ -73,7 +73,7 @@ def test_the_guard_ends_a_run_that_drifts() -> None:
         for name, parameter in network.named_parameters():
             if parameter.shape[:1] == (2,) and name.endswith("bias"):
                 parameter.copy_(torch.tensor([9.0, -9.0]))  # background everywhere
-    step = _step(network, guard=DriftGuard(source=small_network(), interval=1, window=1))
+    step = make_source_free(network, guard=DriftGuard(source=small_network(), interval=1, window=1))
     with pytest.raises(TrainingError, match="drifts at iteration 0"):
         step(bare_engine(network), _batch())
 
@@ -84,11 +84,11 @@ def test_crops_with_metadata_step_like_plain_ones() -> None:
     networks = [small_network(classes=3) for _ in range(2)]
     for network, given in zip(networks, (batch, with_meta), strict=True):
         guard = DriftGuard(source=small_network(classes=3), interval=1, window=1, lowest=0.01, highest=100.0)
-        _step(network, guard=guard)(bare_engine(network), given)
+        make_source_free(network, guard=guard)(bare_engine(network), given)
     assert all(torch.equal(a, b) for a, b in zip(*(each.parameters() for each in networks), strict=True))
 
 
 @pytest.mark.parametrize("wrong", [{"weight": 0.0}, {"anchor": -1.0}])
 def test_weights_out_of_range_are_refused(wrong: dict) -> None:
-    with pytest.raises(ConfigError, match="expected a MultiViewNet, a weight above 0"):
-        _step(small_network(), **wrong)
+    with pytest.raises(ConfigError, match="expected a weight above 0"):
+        make_source_free(small_network(), **wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import nullcontext
 
 import pytest
@@ -13,6 +14,7 @@ from medssl.core.errors import ConfigError
 from medssl.methods.umct.fusion import fusion_weights
 from medssl.methods.umct.targets import PseudoLabels, mask_generator
 from medssl.networks import VIEWS
+from medssl.networks.channel_dropout import draw_masks, fixed_masks
 
 _CROPS = small_batch()["unlabeled"]["image"]
 
@@ -81,12 +83,44 @@ def test_masks_depend_on_seed_iteration_and_view_and_touch_no_other_generator() 
     assert len(draws) == 3
 
 
+# View axes to the common frame, written out: the sizes 4, 6, 8 of the crops all differ
+_BACK = {"axial": (0, 1, 2, 3, 4), "coronal": (0, 1, 2, 4, 3), "sagittal": (0, 1, 4, 2, 3)}
+_THERE = {"axial": (0, 1, 2, 3, 4), "coronal": (0, 1, 2, 4, 3), "sagittal": (0, 1, 3, 4, 2)}
+
+
 def test_voxels_are_weighted_in_the_common_frame() -> None:
+    network, labels = small_network(), PseudoLabels(passes=4, granularity="voxel")
+    found = _predict(network, labels)
+    variances = []
+    for view, part in network.eval().parts():
+        masks = draw_masks(part, 8, generator=mask_generator(0, "target", 5, view))
+        with torch.no_grad(), fixed_masks(part, masks):
+            passes = part.tail(part.decode(part.encode(_CROPS.permute(_THERE[view.name])))).double().softmax(1)
+        variance = passes.unflatten(0, (4, 2)).var(0, correction=0).mean(1, keepdim=True)
+        variances.append(variance.permute(_BACK[view.name]))
+    expected = torch.stack(variances)
+    assert expected.shape == (3, 2, 1, *SHAPE)
+    assert torch.allclose(found.uncertainty.double(), expected, rtol=1e-3, atol=1e-7)
+    sure = expected.clamp(min=1e-6).reciprocal()
+    assert torch.allclose(found.weights[0, 2].double(), sure[2] / (sure[1] + sure[2]), rtol=1e-3)
+
+
+@pytest.mark.parametrize(("granularity", "least"), [("sample", 1e-8), ("voxel", 1e-6)])
+def test_views_without_any_variance_are_equally_sure(granularity, least: float) -> None:
     network = small_network()
-    by_voxel, by_sample = (_predict(network, PseudoLabels(passes=4, granularity=g)) for g in ("voxel", "sample"))
-    assert by_voxel.uncertainty.shape == (3, 2, 1, *SHAPE)
-    assert torch.allclose(by_voxel.uncertainty.flatten(2).mean(2), by_sample.uncertainty, rtol=1e-4)
-    assert torch.allclose(by_voxel.weights, fusion_weights(by_voxel.uncertainty))
+    for name in ("axial", "coronal"):
+        network.networks[name].channel_dropout.rate = 0.0
+    labels = PseudoLabels(passes=4, granularity=granularity)
+    assert labels.eps == least
+    weights = _predict(network, labels).weights
+    assert torch.allclose(weights[2, 0], torch.full_like(weights[2, 0], 0.5), atol=1e-3)
+
+
+def test_the_least_variance_of_a_voxel_bounds_it_and_that_of_a_sample_is_added() -> None:
+    by_voxel, by_sample = (_predict(small_network(), PseudoLabels(granularity=g, eps=1.0)) for g in ("voxel", "sample"))
+    assert (by_voxel.weights[2, 0] == 0.5).all()
+    assert torch.equal(by_sample.weights, fusion_weights(by_sample.uncertainty, eps=1.0))
+    assert (by_sample.weights[2, 0] != 0.5).all()
 
 
 def test_the_bound_and_the_hard_form_reach_the_target() -> None:
@@ -114,6 +148,27 @@ def test_gradients_after_a_target_phase_in_autocast_are_those_without_one() -> N
 def test_all_numbers_out_of_range_are_named_at_once() -> None:
     with pytest.raises(ConfigError, match=r"passes: .* got 1; chunk: .* got 0; max_ratio: .* got 0\.5"):
         PseudoLabels(passes=1, chunk=0, max_ratio=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("passes", None),
+        ("passes", 2.5),
+        ("passes", True),
+        ("chunk", "5"),
+        ("power", None),
+        ("power", float("nan")),
+        ("eps", "small"),
+        ("max_ratio", "2"),
+        ("granularity", ["voxel"]),
+        ("hard", "soft"),
+        ("hard", None),
+    ],
+)
+def test_values_of_another_kind_are_named(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"PseudoLabels: expected {name}: .* got {re.escape(repr(value))}"):
+        PseudoLabels(**{name: value})
 
 
 def test_a_frozen_norm_stays_frozen_after_an_error() -> None:

@@ -1,0 +1,52 @@
+"""One step of a baseline in a process of several, or alone, with noise and dropout on."""
+
+from __future__ import annotations
+
+import numpy as np
+from methods.baselines.small_steps import bare_engine, plain_optimization, small_batch, small_network, teacher_of
+from methods.umct.process_steps import share, watched_gradients
+
+from medssl.losses import DiceCE
+from medssl.methods.baselines import CpsStep, MeanTeacherStep, UaMtStep
+from medssl.networks import TwinNet
+from medssl.training import Ramp, distribute, join_processes, share_weights
+from medssl.training.distributed import process_count, process_rank
+
+Result = tuple[dict[str, np.ndarray], float]
+
+
+def stepped(method: str, *, join: bool = False) -> Result:
+    """Do one step on this process's share of the batch; return the gradients and the loss of unlabelled crops."""
+    if join:
+        join_processes(device="cpu")
+    single = method != "cps"
+    bare = small_network(seed=1) if single else TwinNet(in_channels=1, out_channels=3, network=_twin)
+    network = bare
+    if join:
+        network = distribute(bare, device="cpu") if single else share_weights(bare, device="cpu")
+    optimization = plain_optimization(network)
+    options = {
+        "loss": DiceCE(),
+        "optimization": optimization,
+        "weight": Ramp(final=20.0),
+    }  # the loss in question is small
+    if method == "mean_teacher":
+        step = MeanTeacherStep(**options, teacher=teacher_of(bare), noise=0.5)
+    elif method == "ua_mt":
+        threshold = Ramp(final=1.0, length=100)
+        step = UaMtStep(**options, teacher=teacher_of(bare), noise=0.5, threshold=threshold, passes=3)
+    else:
+        step = CpsStep(**options, network=network)
+    gradients = watched_gradients(optimization.optimizer, bare)
+    batch = share(small_batch(), process_rank(), process_count())
+    output = step(bare_engine(network, iteration=51), batch)
+    return gradients, float(output["log"]["consistency_loss"])
+
+
+def joined(method: str) -> Result:
+    """`stepped` in one of several processes."""
+    return stepped(method, join=True)
+
+
+def _twin(**options: int) -> object:
+    return small_network(classes=options["out_channels"], channels=options["in_channels"])
