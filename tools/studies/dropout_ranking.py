@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from medssl.core.provenance import provenance
 from medssl.core.seeding import derive_seed
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
 from medssl.networks.split import SplitNetwork, evaluation_mode
-from medssl.networks.stochastic_passes import moments_of, uncertainty_of
+from medssl.networks.stochastic_passes import moments_of, tail_moments, uncertainty_of
 
 BUNDLE, PASSES, RATE, CROP = "hippocampus_mri_umct", 10, 0.3, (32, 48, 32)
 PLACES = {
@@ -117,8 +118,7 @@ def measure(network: Any, image: Tensor, label: Tensor, *, whole: bool) -> list[
     with evaluation_mode(network):
         for index, (view, part) in enumerate(network.parts()):
             generator = torch.Generator().manual_seed(derive_seed("masks", index))
-            probabilities = passes(part, view.to_view(image), generator, whole=whole)
-            variance = moments_of(probabilities).variance
+            variance = spread(part, view.to_view(image), generator, whole=whole)
             hard = view.from_view(network_plain(part, view.to_view(image))).argmax(1)[0]
             dice = [
                 2.0 * float(((hard == k) & (label == k)).sum()) / float((hard == k).sum() + (label == k).sum())
@@ -132,17 +132,19 @@ def network_plain(part: SplitNetwork, image: Tensor) -> Tensor:
     return part.tail(part.decode(part.encode(image)))
 
 
-def passes(part: SplitNetwork, image: Tensor, generator: torch.Generator, *, whole: bool) -> Tensor:
-    """Return the probabilities (K, 1, C, X, Y, Z) of K passes."""
+def spread(part: SplitNetwork, image: Tensor, generator: torch.Generator, *, whole: bool) -> Tensor:
+    """Return the variance (1, C, X, Y, Z) over K passes, of the tail or of everything behind the encoder."""
     masks = draw_masks(part, PASSES, generator=generator)
     features = part.encode(image)
+    if not whole:
+        return tail_moments(part, part.decode(features), masks, chunk=PASSES, autocast=nullcontext).variance
     torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
     found = []
     for k in range(PASSES):
-        given = [*features[:-1], dropout3d(features[-1], RATE, training=True)] if whole else features
+        given = [*features[:-1], dropout3d(features[-1], RATE, training=True)]
         with fixed_masks(part, [mask[k : k + 1] for mask in masks]):
             found.append(part.tail(part.decode(given)).softmax(1))
-    return torch.stack(found)
+    return moments_of(torch.stack(found)).variance
 
 
 def table_rows(name: str, kinds: list[str], measured: np.ndarray) -> list[dict[str, Any]]:
