@@ -13,6 +13,7 @@ from medssl.core.errors import ConfigError
 from medssl.losses.contrastive import ContrastiveLoss
 from medssl.methods.cswin_pretext.heads import Answers
 from medssl.methods.cswin_pretext.step import Views, same_source_masks
+from medssl.methods.cswin_pretext.views import turn_in_plane
 
 
 def _views(rows: int = 3) -> Views:
@@ -40,6 +41,45 @@ def test_a_step_lowers_its_loss_and_logs_each_task() -> None:
     assert output["log"]["negatives"] == 2  # the two views of the other patch
     total = sum(output["log"][f"loss_{task}"] for task in ("rotation", "contrast", "inpainting"))
     torch.testing.assert_close(output["loss"], total)
+
+
+def test_the_target_is_the_patch_turned_by_what_the_labels_say() -> None:
+    images = batch(3)["image"]
+    views = make_step(small_net()).views(images, iteration=4)
+    assert torch.equal(views.clean, turn_in_plane(images.repeat(2, 1, 1, 1, 1), views.turns))
+    assert len(views.turns.unique()) == 4
+    for row, (turn, source) in enumerate(zip(views.turns.tolist(), views.sources.tolist(), strict=True)):
+        assert torch.equal(views.clean[row].rot90(-turn, (1, 2)), images[source])
+
+
+def test_the_corrupted_patch_differs_from_its_target_where_it_was_changed_and_nowhere_else() -> None:
+    views = _views()
+    assert torch.equal(views.corrupted != views.clean, views.changed.expand_as(views.clean))
+    assert views.changed.flatten(1).any(1).all()
+
+
+def test_the_network_sees_the_corrupted_patches() -> None:
+    net, seen = small_net(), []
+    net.register_forward_pre_hook(lambda _, patches: seen.append(patches[0].clone()))
+    step = make_step(net)
+    step(engine(net, iteration=7), batch())
+    assert len(seen) == 1
+    assert torch.equal(seen[0], step.views(batch()["image"], 7).corrupted)
+
+
+def test_the_weights_of_the_tasks_scale_their_losses_and_what_is_learnt() -> None:
+    net, weights = small_net(), (2.0, 0.5, 3.0)
+    step = make_step(net, weights=weights)
+    before = [each.clone() for each in (net.turns.bias, net.projection[-1].bias, net.image.head.bias)]
+    views = step.views(batch()["image"], 1)
+    losses, _, _ = step.losses(net.train()(views.corrupted), views)
+    parts = [weight * losses[task] for weight, task in zip(weights, ("rotation", "contrast", "inpainting"), strict=True)]
+    slopes = torch.autograd.grad(sum(parts), [net.turns.bias, net.projection[-1].bias, net.image.head.bias])
+    output = step(engine(net, iteration=1), batch())
+    torch.testing.assert_close(output["loss"], sum(parts).detach())
+    after = (net.turns.bias, net.projection[-1].bias, net.image.head.bias)
+    for old, new, slope in zip(before, after, slopes, strict=True):
+        torch.testing.assert_close(new.detach(), old - 0.01 * slope)
 
 
 def test_losses_equal_slow_ones() -> None:
