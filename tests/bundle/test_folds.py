@@ -13,6 +13,7 @@ from medssl.bundle import folds
 from medssl.bundle.folds import train_folds
 from medssl.bundle.predictor import load_predictor
 from medssl.core.errors import ConfigError
+from medssl.core.files import sha256_file
 from medssl.data.manifest import load_manifest, save_manifest
 from medssl.data.splits import assign_folds
 from medssl.evaluation import evaluate_segmentations
@@ -43,6 +44,8 @@ def test_each_case_is_predicted_by_the_network_that_never_saw_it(run) -> None:
         assert {case["id"] for case in content["cases"]} == held_out  # cases stand there in the order they ended
         settings = json.loads((root / "run" / "folds" / f"fold_{fold}" / "results" / "resolved.json").read_text())
         assert (settings["fold"], settings["select_best"]) == (fold, False)
+        weights = root / "run" / "folds" / f"fold_{fold}" / "models" / "model.pt"
+        assert content["bundle"]["weights_sha256"] == sha256_file(weights)
 
 
 def test_all_held_out_cases_are_scored_together(run) -> None:
