@@ -24,6 +24,7 @@ def _answers(views: Views) -> Answers:
     generator = torch.Generator().manual_seed(2)
     rows = len(views.sources)
     return Answers(
+        pooled=torch.randn(rows, 12, generator=generator),
         turns=torch.randn(rows, 4, generator=generator),
         embeddings=torch.randn(rows, 8, generator=generator),
         images=torch.randn(views.clean.shape, generator=generator),
@@ -73,7 +74,9 @@ def test_the_weights_of_the_tasks_scale_their_losses_and_what_is_learnt() -> Non
     before = [each.clone() for each in (net.turns.bias, net.projection[-1].bias, net.image.head.bias)]
     views = step.views(batch()["image"], 1)
     losses, _, _ = step.losses(net.train()(views.corrupted), views)
-    parts = [weight * losses[task] for weight, task in zip(weights, ("rotation", "contrast", "inpainting"), strict=True)]
+    parts = [
+        weight * losses[task] for weight, task in zip(weights, ("rotation", "contrast", "inpainting"), strict=True)
+    ]
     slopes = torch.autograd.grad(sum(parts), [net.turns.bias, net.projection[-1].bias, net.image.head.bias])
     output = step(engine(net, iteration=1), batch())
     torch.testing.assert_close(output["loss"], sum(parts).detach())
@@ -148,3 +151,22 @@ def test_a_batch_of_one_patch_trains_without_negatives() -> None:
     assert torch.isfinite(output["loss"])
     assert output["log"]["negatives"] == 0
     assert tuple(output["image"].shape[2:]) == SIZE
+
+
+def test_voxels_that_are_not_square_in_the_plane_are_refused() -> None:
+    make_step(small_net(), spacing_mm=[0.5, 0.502, 3.0])
+    for spacing in ([0.5, 0.7, 3.0], [3.0, 0.5, 0.5]):
+        with pytest.raises(ConfigError, match="voxels as wide as high"):
+            make_step(small_net(), spacing_mm=spacing)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (1.0, 0.0, 1.0)])
+def test_the_monitors_see_the_deepest_features_whatever_the_weights(weights: tuple) -> None:
+    net = small_net(contrast=bool(weights[1]))
+    step = make_step(net, weights=weights)
+    views = step.views(batch()["image"], 1)
+    expected = normalize(net.network.train().encode(views.corrupted)[-1].mean((2, 3, 4)), dim=1)
+    embedded = step(engine(net, iteration=1), batch())["embedded"]
+    torch.testing.assert_close(embedded.embeddings, expected.detach())
+    assert not embedded.embeddings.requires_grad
+    assert torch.equal(embedded.sources, views.sources)
