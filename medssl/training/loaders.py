@@ -77,8 +77,8 @@ class LesionSampler(StreamSampler):
     """A stream in which a fixed share of the samples has a lesion, however rare such cases are.
 
     Positive and other cases are two shuffled streams of their own, and both go on for ever: no case is repeated before
-    all of its kind were seen. With cases of one kind only, it is that kind's stream; that no case has a lesion is warned
-    of.
+    all of its kind were seen. With cases of one kind only, it is that kind's stream; a warning tells if none has a
+    lesion.
 
     Args:
         data: Sized data; only its length matters.
