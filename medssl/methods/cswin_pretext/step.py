@@ -164,7 +164,8 @@ class PretextStep:
 
 def _check_square_voxels(spacing_mm: Sequence[float]) -> None:
     x, y = float(spacing_mm[0]), float(spacing_mm[1])
-    if abs(x - y) > _UNEQUAL * max(x, y):
+    # Below 0 the images keep spacings of their own, which nothing promises to be equal
+    if min(x, y) <= 0 or abs(x - y) > _UNEQUAL * max(x, y):
         message = (
             f"PretextStep: expected voxels as wide as high, because quarter turns exchange X and Y, got {x:g} x {y:g} "
             "mm. Change resample_to_spacing; the slice axis comes last."

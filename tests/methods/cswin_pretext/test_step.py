@@ -155,7 +155,7 @@ def test_a_batch_of_one_patch_trains_without_negatives() -> None:
 
 def test_voxels_that_are_not_square_in_the_plane_are_refused() -> None:
     make_step(small_net(), spacing_mm=[0.5, 0.502, 3.0])
-    for spacing in ([0.5, 0.7, 3.0], [3.0, 0.5, 0.5]):
+    for spacing in ([0.5, 0.7, 3.0], [3.0, 0.5, 0.5], [-1, -1, 3.0]):
         with pytest.raises(ConfigError, match="voxels as wide as high"):
             make_step(small_net(), spacing_mm=spacing)
 
