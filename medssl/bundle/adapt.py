@@ -89,6 +89,23 @@ class Needs:
     spacing_mm: tuple[float, float, float] | None = None
 
 
+def joined_needs(own: Needs, beside: Sequence[Needs]) -> Needs:
+    """Return what a network asks of geometry when it is compared with others: one grid that suits all of them.
+
+    Strides become common multiples, and cubes are taken where any network needs them. Networks that see single slices
+    keep their own geometry, and so does the voxel size that an encoder was pre-trained at.
+
+    Args:
+        own: Needs of the network.
+        beside: Needs of those it is compared with; its own may be among them.
+    """
+    if own.slices:
+        return own
+    volumes = [own, *(each for each in beside if not each.slices)]
+    x, y, z = (math.lcm(*sides) for sides in zip(*(each.strides for each in volumes), strict=True))
+    return replace(own, strides=(x, y, z), cubes=any(each.cubes for each in volumes))
+
+
 def make_plan(manifest: Manifest, fingerprint: Fingerprint, wishes: Wishes, needs: Needs = Needs()) -> Plan:
     """Derive labels, geometry and normalisation from a dataset.
 

@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.adapt import Needs, Plan, Wishes, adapted_configs, make_plan, needs_cubes, pretraining_configs
+from medssl.bundle.adapt import (
+    Needs,
+    Plan,
+    Wishes,
+    adapted_configs,
+    joined_needs,
+    make_plan,
+    needs_cubes,
+    pretraining_configs,
+)
 from medssl.bundle.config import read_json
 from medssl.bundle.describe import Description, describe
 from medssl.bundle.resolve import build_network, load_config
@@ -28,6 +37,7 @@ def prepare_bundle(
     *,
     wishes: Wishes,
     settings: Mapping[str, Any],
+    beside: Sequence[Needs] = (),
     from_scratch: bool = False,
     trust: bool = False,
 ) -> tuple[Plan, Sequence[Finding]]:
@@ -40,6 +50,7 @@ def prepare_bundle(
         data_root: Folder the manifest's paths start from.
         wishes: What the user decides about patch and intensities.
         settings: Top-level values of train.json to change.
+        beside: What the bundles that it is compared with need; the geometry then suits all of them.
         from_scratch: Training starts from random weights, so the voxel size of a pre-trained encoder is no reason.
         trust: Run code that bundles do not need.
 
@@ -50,7 +61,8 @@ def prepare_bundle(
         ConfigError: If `out` was begun for other data, or the bundle cannot be adapted.
     """
     found, findings = fingerprint(manifest, data_root)
-    plan = make_plan(manifest, found, wishes, _needs(bundle, from_scratch=from_scratch, trust=trust))
+    needs = joined_needs(bundle_needs(bundle, from_scratch=from_scratch, trust=trust), beside)
+    plan = make_plan(manifest, found, wishes, needs)
     results = out / "results"
     if not (results / "plan.json").is_file():
         # Stages of pre-training would still be those of the source's images; they stay with it
@@ -89,8 +101,14 @@ def anonymous_patients(manifest: Manifest) -> Manifest:
     return manifest.model_copy(update={part: tuple(anonymous(case) for case in manifest.part(part)) for part in PARTS})
 
 
-def _needs(bundle: Path, *, from_scratch: bool, trust: bool) -> Needs:
-    """Return what the network asks of geometry; strides of 8, as for MONAI's SegResNet, where it does not tell."""
+def bundle_needs(bundle: Path, *, from_scratch: bool = False, trust: bool = False) -> Needs:
+    """Return what a bundle's network asks of geometry; strides of 8, as for MONAI's SegResNet, where it does not tell.
+
+    Args:
+        bundle: The bundle.
+        from_scratch: Training starts from random weights, so the voxel size of a pre-trained encoder is no reason.
+        trust: Run code that bundles do not need.
+    """
     network = build_network(load_config(bundle, ("inference",), trust=trust))
     strides = patch_strides(network) or (8, 8, 8)
     spacing = None if from_scratch else _pretrained_spacing(bundle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,8 +64,13 @@ def check(
     return exit_codes.SOME_FAILED if has_errors(findings) else exit_codes.OK
 
 
-def refuse_broken_data(manifest: Path, data_root: Path) -> None:
+def refuse_broken_data(manifest: Path | Manifest, data_root: Path, *, draws: Sequence[Collection[str]] = ()) -> None:
     """Check a manifest before it is trained on; list what is wrong and stop where there are errors.
+
+    Args:
+        manifest: File, or its content.
+        data_root: Folder the manifest's paths start from.
+        draws: Ids of the cases that keep their labels, draw by draw; see `check_manifest`.
 
     Raises:
         typer.Exit: With code 2, if any case has an error.
@@ -75,8 +80,8 @@ def refuse_broken_data(manifest: Path, data_root: Path) -> None:
     from medssl.data.checks import check_manifest
     from medssl.data.manifest import load_manifest
 
-    content = load_manifest(manifest)
-    findings = [finding for finding in check_manifest(content, data_root) if finding.severity != "info"]
+    content = load_manifest(manifest) if isinstance(manifest, Path) else manifest
+    findings = [each for each in check_manifest(content, data_root, draws=draws) if each.severity != "info"]
     show_findings(findings)
     if has_errors(findings):
         typer.echo("Nothing was trained. Repair these cases, or take them out of the manifest.", err=True)

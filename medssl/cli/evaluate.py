@@ -77,7 +77,7 @@ def evaluate(
     else:
         evaluation = evaluate_segmentations(content, tolerance_mm=tolerance_mm, **common)
     target = out or predictions
-    write_json(target / "metrics.json", {"medssl": _provenance(content, predictions, part), **evaluation.to_json()})
+    write_json(target / "metrics.json", {"medssl": scored_inputs(content, predictions, part), **evaluation.to_json()})
     write_text(target / "metrics.csv", evaluation.to_csv())
     show_scores(evaluation)
     typer.echo(f"Wrote {target / 'metrics.json'} and {target / 'metrics.csv'}")
@@ -121,7 +121,8 @@ def _part(name: str) -> Part:
     raise ConfigError(message)
 
 
-def _provenance(manifest: Manifest, predictions: Path, part: str) -> dict[str, Any]:
+def scored_inputs(manifest: Manifest, predictions: Path, part: str) -> dict[str, Any]:
+    """Return the block of metrics.json that says what was scored; `medssl compare` refuses others beside it."""
     from medssl.core.files import sha256_file
     from medssl.core.provenance import provenance
     from medssl.evaluation.predictions import open_predictions

@@ -102,13 +102,19 @@ def _refuse_options(**given: Any) -> None:
 def _summarise(records: list[dict[str, Any]], out: Path) -> None:
     counts = {state: sum(record["state"] == state for record in records) for state in ("done", "skipped", "failed")}
     typer.echo(", ".join(f"{count} {state}" for state, count in counts.items()) + f": {out / 'run.json'}")
-    uncertain = [record for record in records if record.get("uncertainty")]
-    for record in sorted(uncertain, key=lambda record: -record["uncertainty"]["disagreement"])[:_SHOWN_UNCERTAIN]:
-        typer.echo(f"  look at {record['id']}: disagreement {record['uncertainty']['disagreement']:.4f}")
+    _show_uncertain([record for record in records if record.get("uncertainty")])
     for record in records:
         if record["finding"]:
             finding = record["finding"]
             typer.echo(f"  {record['id']}: [{finding['code']}] {finding['text']} {finding['fix']}", err=True)
+
+
+def _show_uncertain(records: list[dict[str, Any]]) -> None:
+    from medssl.reports.uncertainty import telling_measure
+
+    measure = telling_measure(records)
+    for record in sorted(records, key=lambda record: -record["uncertainty"][measure])[:_SHOWN_UNCERTAIN]:
+        typer.echo(f"  look at {record['id']}: {measure} {record['uncertainty'][measure]:.4f}")
 
 
 @contextmanager

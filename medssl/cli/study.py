@@ -29,8 +29,10 @@ def study(
 ) -> int:
     """Compare methods at several numbers of labels under one budget, resumable run by run.
 
-    Writes study.json, study.md and curve.png into --out. Every network is its last checkpoint, so the scored cases
-    choose nothing. Exit code 3: some runs failed and are listed; the same command tries them again.
+    Writes study.json, study.md, curve.png and curve.html into --out. Every network is its last checkpoint, so the
+    scored cases choose nothing. The data is checked first, as by medssl check, and for scans that are in it twice where
+    a draw would label one of them only; exit code 2: errors were found and nothing was run. Exit code 3: some runs
+    failed and are listed; the same command tries them again.
     """
     from medssl.data.manifest import load_manifest
     from medssl.studies.plan import load_plan
@@ -44,7 +46,9 @@ def study(
     else:
         from medssl.cli.study_hands import study_hands
 
-        hands = study_hands(content, root=data_root or manifest.parent, plan_folder=plan.parent, trust=trust)
+        root = data_root or manifest.parent
+        _refuse_leaks(content, dataset, root)
+        hands = study_hands(content, dataset, root=root, plan_folder=plan.parent, trust=trust)
         results = run_study(content, dataset, out, hands, only=only or ())
     failed = [each for each in results if "error" in each]
     command = f"medssl study {plan} --manifest {manifest}{f' --data-root {data_root}' if data_root else ''} --out {out}"
@@ -55,11 +59,25 @@ def study(
     return exit_codes.SOME_FAILED if failed else exit_codes.OK
 
 
+def _refuse_leaks(plan: StudyPlan, manifest: Manifest, root: Path) -> None:
+    """Stop before anything runs where a case is broken, or is both trained on and scored, or labelled and unlabelled.
+
+    Only what the plan uses is read: the other held-out part chooses nothing and is scored by no run.
+    """
+    from medssl.cli.check import refuse_broken_data
+
+    unused = "test" if plan.part == "validation" else "validation"
+    draws = [ids for draws in plan.draws.values() for ids in draws]
+    refuse_broken_data(manifest.model_copy(update={unused: ()}), root, draws=draws)
+
+
 def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], out: Path, *, command: str) -> None:
     from medssl.core.files import write_json, write_text
     from medssl.core.provenance import provenance
-    from medssl.studies.curve import draw_curve
-    from medssl.studies.summary import INTERVAL, labels_saved, markdown, summarise
+    from medssl.reports.study_page import StudyPage
+    from medssl.studies.curve import curve_figure, write_curve
+    from medssl.studies.grids import grids_told
+    from medssl.studies.summary import HEADINGS, INTERVAL, labels_saved, markdown, notes, summarise, table
 
     rows = summarise(plan, results)
     block = provenance("study", plan=plan.sha256(), manifest={"name": manifest.name, "sha256": manifest.sha256()})
@@ -71,8 +89,14 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
     }
     record |= {"rows": [row.to_json() for row in rows], "labels_saved": labels_saved(rows, plan.baseline)}
     write_json(out / "study.json", {**record, "runs": results})
-    text = markdown(plan, rows)
+    grids = grids_told(results)
+    text = markdown(plan, rows) + (f"\n{grids}\n" if grids else "")
     write_text(out / "study.md", f"# {plan.name}\n\n{plan.about}\n\n{text}\nMade by:\n\n    {command}\n")
     if rows:
-        draw_curve(out / "curve.png", rows, title=plan.name)
+        figure = curve_figure(rows, title=plan.name)
+        write_curve(out / "curve.png", figure)
+        page: dict[str, Any] = {"title": plan.name, "about": plan.about, "figure": figure, "command": command}
+        page |= {"headings": HEADINGS, "lines": table(rows)}
+        told = [*notes(plan, rows), *([grids] if grids else [])]
+        write_text(out / "curve.html", StudyPage(**page, notes=told).html())
     typer.echo(text)

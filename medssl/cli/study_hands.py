@@ -5,45 +5,79 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from medssl.bundle.adapt import Wishes
+from medssl.bundle.adapt import Needs, Wishes
 from medssl.bundle.catalog import find_bundle
+from medssl.bundle.config import read_json
 from medssl.bundle.ensemble import assemble_ensemble, split_views
 from medssl.bundle.predictor import load_predictor
-from medssl.bundle.prepare import prepare_bundle, serves
+from medssl.bundle.prepare import bundle_needs, prepare_bundle, serves
 from medssl.bundle.pretrain import pretrain
 from medssl.bundle.run import train
+from medssl.cli.evaluate import scored_inputs
 from medssl.core.files import write_json
 from medssl.data.manifest import load_manifest
 from medssl.evaluation import evaluate_segmentations
 from medssl.inference.batch import run_batch
 from medssl.inference.cases import gather_cases
+from medssl.reports.sources import read_log
 from medssl.studies.run import Hands
 
 if TYPE_CHECKING:
+    from medssl.data.manifest import Manifest
     from medssl.studies.plan import Arm, Pretraining, Run, StudyPlan
 
 Scores = Mapping[str, Any]
 
 
-def study_hands(plan: StudyPlan, *, root: Path, plan_folder: Path, trust: bool) -> Hands:
+def study_hands(plan: StudyPlan, manifest: Manifest, *, root: Path, plan_folder: Path, trust: bool) -> Hands:
     """Return what trains and scores the runs of a plan.
 
     Args:
         plan: The study.
+        manifest: The dataset, with all labels.
         root: Folder the manifest's paths start from.
         plan_folder: Folder that the plan's bundles are relative to.
         trust: Run code that bundles do not need.
     """
-    work = _Work(plan, root, plan_folder, trust)
-    return Hands(execute=work.execute, fuse=work.fuse, part=work.part, pretrain=work.pretrain)
+    work = _Work(plan, manifest, root, plan_folder, trust)
+    return Hands(
+        execute=work.execute, fuse=work.fuse, part=work.part, pretrain=work.pretrain, spent=spent, spacing=spacing
+    )
+
+
+def spent(folder: Path) -> tuple[float, int | None]:
+    """Return the seconds of all parts of a run's training, also of those that were killed, and its patches.
+
+    Time that a killed part spent on scoring is not known. Patches are those that passed forward and back through all
+    networks; None where the training is not over, or its version did not count.
+    """
+    file = folder / "bundle" / "results" / "train_log.jsonl"
+    events = read_log(file)[0] if file.is_file() else ()
+    parts: list[float] = []
+    for event in events:
+        if event.get("kind") == "start":
+            parts.append(0.0)
+        elif parts and "seconds" in event:
+            parts[-1] = float(event["seconds"])
+    return sum(parts), events[-1].get("patches") if events else None
+
+
+def spacing(folder: Path) -> list[float] | None:
+    """Return the voxel size in mm that a run's network works at, or None if its bundle does not state it plainly."""
+    found = read_json(folder / "bundle" / "configs" / "inference.json").get("resample_to_spacing")
+    if not isinstance(found, list) or not all(isinstance(each, int | float) for each in found):
+        return None
+    return [float(each) for each in found]
 
 
 @dataclass(frozen=True)
 class _Work:
     plan: StudyPlan
+    manifest: Manifest
     root: Path
     plan_folder: Path
     trust: bool
@@ -66,7 +100,8 @@ class _Work:
         bundle, out = self._bundle_of(run.arm), folder / "bundle"
         dataset = load_manifest(manifest)
         if not serves(bundle, dataset):
-            prepare_bundle(bundle, out, dataset, self.root, wishes=Wishes(), settings={}, trust=self.trust)
+            common: dict[str, Any] = {"wishes": Wishes(), "settings": {}, "trust": self.trust}
+            prepare_bundle(bundle, out, dataset, self.root, beside=self._needs_of_arms, **common)
         train(
             bundle,
             manifest=manifest,
@@ -88,6 +123,13 @@ class _Work:
         views = split_views(trained / "bundle", folder / "views", trust=self.trust)
         return [self._score(bundle, manifest, folder / "views" / view) for view, bundle in views.items()]
 
+    @cached_property
+    def _needs_of_arms(self) -> tuple[Needs, ...]:
+        """What the plan's bundles need that are adapted to the data: on different grids, arms could not be compared."""
+        bundles = {self._bundle_of(arm) for arm in self.plan.arms if arm.bundle is not None}
+        adapted = [bundle for bundle in sorted(bundles) if not serves(bundle, self.manifest)]
+        return tuple(bundle_needs(bundle, trust=self.trust) for bundle in adapted)
+
     def _bundle_of(self, arm: Arm) -> Path:
         inside = self.plan_folder / str(arm.bundle)
         return find_bundle(inside if (inside / "configs").is_dir() else str(arm.bundle))
@@ -97,13 +139,14 @@ class _Work:
         _, per_epoch = self.plan.length(run.iterations)
         epochs = run.iterations // per_epoch
         fixed = {"epochs": epochs, "iterations_per_epoch": per_epoch, "seed": run.seed}
-        return {"select_best": False, "val_interval": epochs + 1, **run.arm.set, **fixed}
+        return {**run.arm.set, **fixed, "select_best": False, "val_interval": epochs + 1}
 
     def _score(self, bundle: Path, manifest: Path, folder: Path) -> Scores:
         predictions, part = folder / "predictions", self.plan.part
         with load_predictor(bundle, trust=self.trust) as predictor:
             run_batch(predictor, gather_cases([manifest], part=part, data_root=self.root), predictions)
-        content = load_manifest(manifest)
-        found = evaluate_segmentations(content, root=self.root, predictions=predictions, part=part).to_json()
-        write_json(folder / "metrics.json", found)
+        # The draw of a run changes nothing that is scored, so runs of all draws are compared by the whole manifest
+        found = evaluate_segmentations(self.manifest, root=self.root, predictions=predictions, part=part).to_json()
+        block = scored_inputs(self.manifest, predictions, part)
+        write_json(folder / "metrics.json", {"medssl": block, **found})
         return found

@@ -26,6 +26,8 @@ from medssl.data.volume_checks import size_of_regular_file
 from medssl.data.volumes import Header, Volume, read_header, read_volume
 from medssl.data.voxel_hash import VoxelDigests, voxel_digests
 
+_AXES = ("RL", "AP", "SI")
+
 # Corners of the two grids may lie this share of the smallest voxel edge apart. Converters round: an oblique prostate
 # label of 384 x 384 x 19 voxels lies 11% of an edge off its image, and nothing moves by a voxel below 50%.
 _CORNER_TOLERANCE = 0.25
@@ -180,7 +182,9 @@ class _Examination:
 
     def image(self, relative: str) -> VoxelDigests | None:
         volume = read_volume(inside_root(self.task.root, relative))
-        return self.digests(volume.header.path, volume.voxels, relative)
+        # Along the patient's axes, so that a copy stored with its axes in another order is found too
+        places = [next(i for i, pair in enumerate(_AXES) if end in pair) for end in volume.header.orientation]
+        return self.digests(volume.header.path, volume.voxels.transpose(np.argsort(places)), relative)
 
     def flat_image(self, relative: str) -> VoxelDigests | None:
         path = self.locate(relative)

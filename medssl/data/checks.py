@@ -7,7 +7,7 @@ orientation-mixed, label-unused, id-case, worker-died.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +27,10 @@ class _Seen(NamedTuple):
         return self.part if self.case.fold is None else f"{self.part}, fold {self.case.fold}"
 
 
-def check_manifest(manifest: Manifest, root: Path, *, workers: int | None = None) -> list[Finding]:
+Draws = Sequence[Collection[str]]
+
+
+def check_manifest(manifest: Manifest, root: Path, *, workers: int | None = None, draws: Draws = ()) -> list[Finding]:
     """Look at every file that a manifest names, and at what the cases have in common.
 
     A case that cannot be read, or whose worker process dies, gives a finding; the others are checked all the same.
@@ -36,6 +39,8 @@ def check_manifest(manifest: Manifest, root: Path, *, workers: int | None = None
         manifest: What to check.
         root: Folder that the manifest's paths start from.
         workers: Processes; None chooses by the size of the images, 0 uses this process. The result is the same.
+        draws: Ids of the training cases that keep their labels, draw by draw; the other training cases become
+            unlabelled ones. Equal voxels on both sides of a draw are an error.
 
     Returns:
         Findings in the order of the manifest, then by code; those on the whole data set come last.
@@ -47,7 +52,7 @@ def check_manifest(manifest: Manifest, root: Path, *, workers: int | None = None
         for task, outcome in zip(tasks, map_isolated(examine_case, tasks, workers=count), strict=True)
     ]
     findings = [finding for item in seen for finding in item.report.findings]
-    findings += [*_patients(seen), *_duplicates(seen), *_channel_counts(seen)]
+    findings += [*_patients(seen), *_duplicates(seen, draws), *_channel_counts(seen)]
     findings += [*_orientations(seen), *_unused_labels(seen, manifest), *_ids_alike(seen)]
     return _in_order(findings, [task.case.id for task in tasks])
 
@@ -101,18 +106,28 @@ def _patients(seen: list[_Seen]) -> Iterator[Finding]:
             yield Finding(code="patient-split", severity="error", text=text, fix=fix, case=later.case.id)
 
 
-def _duplicates(seen: list[_Seen]) -> Iterator[Finding]:
+def _duplicates(seen: list[_Seen], draws: Draws) -> Iterator[Finding]:
     hashed = [item for item in seen if item.report.digests is not None]
     for earlier, later, leaks in _pairs(_grouped((_hashes(item, mirrored=True), item) for item in hashed)):
         same = _hashes(earlier, mirrored=False) == _hashes(later, mirrored=False)
+        parted = next((draw for draw in draws if _parts(draw, earlier, later)), None)
         # A labelled case in the unlabelled list teaches nothing new and is counted as if it did
-        counted_twice = {earlier.part, later.part} == {"training", "unlabeled"}
+        counted_twice = {earlier.part, later.part} == {"training", "unlabeled"} or parted is not None
         severity: Severity = "error" if leaks or counted_twice else "warning"
         kind = "the same voxels as" if same else "the same voxels, mirrored, as"
         text = f"this case ({later.place}) has {kind} case {earlier.case.id} ({earlier.place})."
         fix = "Take one of the two out" + (", or put both into one part and fold." if leaks else ".")
+        if parted is not None and not leaks:
+            text += f" The draw {', '.join(sorted(parted))} labels one of them and leaves the other unlabelled."
+            fix = "Take one of the two out of the manifest, or put both into the same draws."
         code = "duplicate" if same else "duplicate-mirrored"
         yield Finding(code=code, severity=severity, text=text, fix=fix, case=later.case.id, where=later.case.image[0])
+
+
+def _parts(draw: Collection[str], first: _Seen, second: _Seen) -> bool:
+    """Tell whether a draw labels one of two training cases only."""
+    both_drawn_from = first.part == second.part == "training"
+    return both_drawn_from and (first.case.id in draw) != (second.case.id in draw)
 
 
 def _hashes(item: _Seen, *, mirrored: bool) -> tuple[str, ...]:

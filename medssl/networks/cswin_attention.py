@@ -12,6 +12,7 @@ from torch.nn.functional import conv3d, pad, scaled_dot_product_attention
 from medssl.core.errors import ConfigError
 
 Family = Literal["lines", "slabs"]
+Lepe = Literal["window", "map"]
 Window = tuple[int, int, int]
 """Extent of a stripe along X, Y, Z in tokens; 0 is the whole extent of the map."""
 
@@ -49,9 +50,9 @@ def stripe_windows(family: Family, *, stripe: int, slab_depth: int = 0) -> tuple
 class CrossShapedAttention(nn.Module):
     """Attend inside stripes, another one for each group of heads, and mix the groups by one projection.
 
-    softmax(q k' / sqrt(d)) v + LePE(v) in every stripe, where LePE is a depthwise 3 x 3 x 3 convolution of v that ends
-    at the border of the stripe. A map that is no multiple of a stripe is padded on both sides after the projection to
-    q, k and v; padded keys are masked, padded queries cut off. Without padding there is no mask.
+    softmax(q k' / sqrt(d)) v + LePE(v) in every stripe, where LePE is a depthwise 3 x 3 x 3 convolution of v. A map
+    that is no multiple of a stripe is padded on both sides after the projection to q, k and v; padded keys are masked,
+    padded queries cut off. Without padding there is no mask.
 
     Memory grows linearly with the tokens of the map, work with the tokens of a stripe on top of it.
 
@@ -59,18 +60,31 @@ class CrossShapedAttention(nn.Module):
         channels: C of the map.
         windows: Stripe of each group, from `stripe_windows`.
         heads: Heads of all groups together.
+        lepe: Where LePE ends: "window" at the border of the stripe, "map" at that of the map.
+        mask_padding: Whether padded keys are masked; if not, they take their share of the softmax, with values of 0.
 
     Raises:
-        ConfigError: If channels or heads do not divide among the groups.
+        ConfigError: If channels or heads do not divide among the groups, or `lepe` is unknown.
 
     Note:
         Source: Dong et al., CVPR 2022 (CSWin), sections 3.2 and 3.3, in 2D. The third axis, clamped stripes, masked
         padding and the order of the projection (group, then q, k, v) are ours.
     """
 
-    def __init__(self, channels: int, *, windows: Sequence[Window], heads: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        windows: Sequence[Window],
+        heads: int,
+        lepe: Lepe = "window",
+        mask_padding: bool = True,
+    ) -> None:
         super().__init__()
         groups = len(windows)
+        if lepe not in {"window", "map"}:
+            message = f'attention: lepe: expected "window" or "map", got {lepe!r}.'
+            raise ConfigError(message)
         if channels % heads or heads % groups:
             message = (
                 f"attention: expected heads that are a multiple of the {groups} groups and divide {channels} channels, "
@@ -81,17 +95,23 @@ class CrossShapedAttention(nn.Module):
         self.heads = heads // groups
         self.width = channels // groups
         self.qkv = nn.Linear(channels, 3 * channels)
-        self.lepe = nn.ModuleList(_StripeConvolution(self.width, window) for window in self.windows)
+        self.ends_at_stripe = lepe == "window"
+        self.mask_padding = mask_padding
+        ends = self.windows if self.ends_at_stripe else [(0, 0, 0)] * groups
+        self.lepe = nn.ModuleList(_StripeConvolution(self.width, end) for end in ends)
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, X, Y, Z, C) from (B, X, Y, Z, C)."""
         parts = self.qkv(features).split(3 * self.width, dim=-1)
-        seen = [
-            _attend(part, window, self.heads, lepe)
-            for part, window, lepe in zip(parts, self.windows, self.lepe, strict=True)
-        ]
+        seen = [self._look(*each) for each in zip(parts, self.windows, self.lepe, strict=True)]
         return self.proj(torch.cat(seen, dim=-1) if len(seen) > 1 else seen[0])
+
+    def _look(self, qkv: Tensor, window: Window, lepe: nn.Module) -> Tensor:
+        if self.ends_at_stripe:
+            return _attend(qkv, window, self.heads, lepe, mask_padding=self.mask_padding)
+        seen = _attend(qkv, window, self.heads, mask_padding=self.mask_padding)
+        return seen + lepe(qkv[..., 2 * self.width :])
 
 
 class CrossShapedBlock(nn.Module):
@@ -103,6 +123,8 @@ class CrossShapedBlock(nn.Module):
         heads: Heads of all groups together.
         expansion: Width of the perceptron in multiples of C.
         drop_path_rate: Probability that a sample skips a branch in training mode.
+        lepe: "window" or "map", see `CrossShapedAttention`.
+        mask_padding: Whether padded keys are masked.
     """
 
     def __init__(
@@ -113,10 +135,14 @@ class CrossShapedBlock(nn.Module):
         heads: int,
         expansion: int = 4,
         drop_path_rate: float = 0.0,
+        lepe: Lepe = "window",
+        mask_padding: bool = True,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels)
-        self.attention = CrossShapedAttention(channels, windows=windows, heads=heads)
+        self.attention = CrossShapedAttention(
+            channels, windows=windows, heads=heads, lepe=lepe, mask_padding=mask_padding
+        )
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = nn.Sequential(
             nn.Linear(channels, expansion * channels), nn.GELU(), nn.Linear(expansion * channels, channels)
@@ -159,8 +185,10 @@ class _StripeConvolution(nn.Module):
         return out.permute(0, 2, 3, 4, 1)
 
 
-def _attend(qkv: Tensor, window: Window, heads: int, lepe: nn.Module) -> Tensor:
-    """Return (B, X, Y, Z, C) from one group's (B, X, Y, Z, 3C), attended stripe by stripe."""
+def _attend(
+    qkv: Tensor, window: Window, heads: int, lepe: nn.Module | None = None, *, mask_padding: bool = True
+) -> Tensor:
+    """Return (B, X, Y, Z, C) from one group's (B, X, Y, Z, 3C), attended stripe by stripe, with LePE if given."""
     batch, *extent, channels = qkv.shape
     # A stripe is never wider than the map, or padding would outweigh the image
     sides = [size if side == 0 else min(side, size) for side, size in zip(window, extent, strict=True)]
@@ -172,17 +200,20 @@ def _attend(qkv: Tensor, window: Window, heads: int, lepe: nn.Module) -> Tensor:
         for axis in (2, 1, 0):
             around += [before[axis], missing[axis] - before[axis]]
         qkv = pad(qkv, around)
-        real = pad(qkv.new_ones(1, *extent, 1, dtype=torch.bool), around)
-        mask = _partition(real, sides).flatten(1)[:, None, None].repeat(batch, 1, 1, 1)
+        if mask_padding:
+            real = pad(qkv.new_ones(1, *extent, 1, dtype=torch.bool), around)
+            mask = _partition(real, sides).flatten(1)[:, None, None].repeat(batch, 1, 1, 1)
     stripes = _partition(qkv, sides)
     width = channels // 3
     tokens = stripes.reshape(len(stripes), -1, 3, heads, width // heads)
     query, key, value = tokens.permute(2, 0, 3, 1, 4).unbind(0)
     seen = _sdpa(query, key, value, mask)
-    seen = seen.transpose(1, 2).reshape(len(stripes), *sides, width) + lepe(stripes[..., 2 * width :])
+    seen = seen.transpose(1, 2).reshape(len(stripes), *sides, width)
+    if lepe is not None:
+        seen = seen + lepe(stripes[..., 2 * width :])
     padded = [size + count for size, count in zip(extent, missing, strict=True)]
     whole = _merge(seen, sides, [batch, *padded])
-    if mask is None:
+    if not any(missing):
         return whole
     for axis in range(3):
         whole = whole.narrow(axis + 1, before[axis], extent[axis])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from medssl.core.errors import ConfigError
 from medssl.networks.channel_dropout import ChannelDropout
-from medssl.networks.cswin_attention import CrossShapedBlock, Family, stripe_windows
+from medssl.networks.cswin_attention import CrossShapedBlock, Family, Lepe, Window, stripe_windows
 from medssl.networks.split import TailOfModules, check_dropout_place
 
 Step = tuple[int, int, int]
@@ -23,11 +23,15 @@ SizeName = Literal["tiny", "small", "base"]
 
 @dataclass(frozen=True)
 class _Size:
-    """Widths and depths: `dims` of the four stages, `outer` of the levels above them, shallow to deep."""
+    """Widths and depths: `dims` of the four stages, `outer` of the levels above them, shallow to deep.
+
+    Without `heads`, those of the family.
+    """
 
     dims: tuple[int, ...]
     depths: tuple[int, ...]
     outer: tuple[int, ...]
+    heads: tuple[int, ...] = ()
 
 
 SIZES: dict[SizeName, _Size] = {
@@ -42,7 +46,9 @@ _STEPS: dict[Family, tuple[Step, ...]] = {
 }
 _STAGES = 4
 _NORM = ("instance", {"affine": True})
-_ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
+# Eight channels at full resolution: with the usual slope of 0.01 a class whose voxels were negative in all of them was
+# never learnt
+_ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.1})
 
 
 class CSwinUNet(TailOfModules, nn.Module):
@@ -58,8 +64,14 @@ class CSwinUNet(TailOfModules, nn.Module):
         family: "lines" for isotropic volumes: every stage sees three axes, and every step halves them. "slabs" for few
             thick slices, as in prostate MRI: Z are the slices, three of five steps halve the plane only, and a
             stripe holds all slices.
+        dims: Channels of the four stages, instead of those of the size.
+        depths: Blocks of the four stages, instead of those of the size.
+        heads: Heads of the four stages; by default 3, 6, 12, 24 for lines and 2, 4, 8, 16 for slabs.
+        outer_channels: Channels at full and half resolution, above the stages, instead of those of the size.
         stripes: Width of the stripes of each stage in tokens; 0 is full attention.
         slab_depth: Slices of a slab; 0 is all of them.
+        lepe: Whether the convolution of values ends at the stripe, "window", or at the map, "map".
+        mask_padding: Whether tokens that only fill up the last stripe are masked.
         dropout_rate: Share of channels dropped.
         dropout_place: "last_block" drops channels before the last block, so that block and the output layer are the
             tail; "head" drops them before the final 1 x 1 x 1 convolution, which alone is the tail.
@@ -86,8 +98,14 @@ class CSwinUNet(TailOfModules, nn.Module):
         out_channels: int = 2,
         size: SizeName = "small",
         family: Family = "lines",
+        dims: Sequence[int] | None = None,
+        depths: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+        outer_channels: Sequence[int] | None = None,
         stripes: Sequence[int] = (1, 2, 4, 0),
         slab_depth: int = 0,
+        lepe: Lepe = "window",
+        mask_padding: bool = True,
         dropout_rate: float = 0.3,
         dropout_place: Literal["last_block", "head"] = "last_block",
         drop_path_rate: float = 0.0,
@@ -97,8 +115,9 @@ class CSwinUNet(TailOfModules, nn.Module):
     ) -> None:
         super().__init__()
         check_dropout_place(dropout_place)
-        _check(size, family, stripes)
-        shape, steps = SIZES[size], _STEPS[family]
+        _check(family, stripes, slab_depth=slab_depth, out_channels=out_channels, drop_path_rate=drop_path_rate)
+        shape = _shape(size, family, dims=dims, depths=depths, heads=heads, outer=outer_channels)
+        steps = _STEPS[family]
         self.strides = _product(steps)
         self.dropout_place = dropout_place
         self.deep_supervision = deep_supervision
@@ -106,7 +125,8 @@ class CSwinUNet(TailOfModules, nn.Module):
         stem_steps = len(steps) - _STAGES + 1
         widths = [*shape.outer[:stem_steps], *shape.dims]
         self.stem = _stem(in_channels, widths[1 : stem_steps + 1], steps[:stem_steps])
-        self._add_stages(shape, family, stripes, slab_depth, drop_path_rate)
+        windows = [stripe_windows(family, stripe=stripe, slab_depth=slab_depth) for stripe in stripes]
+        self._add_stages(shape, windows, drop_path_rate, lepe=lepe, mask_padding=mask_padding)
         self.down = nn.ModuleList(
             _Down(before, after, step)
             for before, after, step in zip(shape.dims, shape.dims[1:], steps[stem_steps:], strict=False)
@@ -125,17 +145,29 @@ class CSwinUNet(TailOfModules, nn.Module):
         )
 
     def _add_stages(
-        self, shape: _Size, family: Family, stripes: Sequence[int], slab_depth: int, drop_path_rate: float
+        self,
+        shape: _Size,
+        windows: Sequence[Sequence[Window]],
+        drop_path_rate: float,
+        *,
+        lepe: Lepe,
+        mask_padding: bool,
     ) -> None:
         last = max(1, sum(shape.depths) - 1)
         self.stages, self.norms = nn.ModuleList(), nn.ModuleList()
         index = 0
-        for channels, depth, heads, stripe in zip(shape.dims, shape.depths, _HEADS[family], stripes, strict=True):
-            windows = stripe_windows(family, stripe=stripe, slab_depth=slab_depth)
+        for channels, depth, heads, stripes in zip(shape.dims, shape.depths, shape.heads, windows, strict=True):
             blocks = nn.ModuleList()
             for _ in range(depth):
-                rate = drop_path_rate * index / last
-                blocks.append(CrossShapedBlock(channels, windows=windows, heads=heads, drop_path_rate=rate))
+                block = CrossShapedBlock(
+                    channels,
+                    windows=stripes,
+                    heads=heads,
+                    drop_path_rate=drop_path_rate * index / last,
+                    lepe=lepe,
+                    mask_padding=mask_padding,
+                )
+                blocks.append(block)
                 index += 1
             self.stages.append(blocks)
             self.norms.append(nn.LayerNorm(channels))
@@ -270,13 +302,32 @@ def _product(steps: Sequence[Step]) -> Step:
     return x, y, z
 
 
-def _check(size: str, family: str, stripes: Sequence[int]) -> None:
+def _shape(size: str, family: Family, **own: Sequence[int] | None) -> _Size:
+    """Return the widths and depths of a size, with those of the caller in their place."""
     if size not in SIZES:
         message = f"CSwinUNet: unknown size {size!r}; the sizes are {', '.join(SIZES)}."
         raise ConfigError(message)
+    given = {name: tuple(values) for name, values in own.items() if values is not None}
+    for name, values in given.items():
+        wanted = len(SIZES[size].outer) if name == "outer" else _STAGES
+        if len(values) != wanted or min(values) < 1:
+            shown = "outer_channels" if name == "outer" else name
+            message = f"CSwinUNet: {shown}: expected {wanted} numbers from 1, got {list(values)}."
+            raise ConfigError(message)
+    return replace(SIZES[size], **{"heads": _HEADS[family], **given})
+
+
+def _check(family: str, stripes: Sequence[int], *, slab_depth: int, out_channels: int, drop_path_rate: float) -> None:
     if family not in _STEPS:
         message = f'CSwinUNet: family: expected "lines" or "slabs", got {family!r}.'
-        raise ConfigError(message)
-    if len(stripes) != _STAGES:
+    elif len(stripes) != _STAGES:
         message = f"CSwinUNet: stripes: expected {_STAGES} widths, one for each stage, got {list(stripes)}."
-        raise ConfigError(message)
+    elif family == "lines" and slab_depth:
+        message = f'CSwinUNet: slab_depth: expected 0 for family "lines", which has no slabs, got {slab_depth}.'
+    elif out_channels < 1:
+        message = f"CSwinUNet: out_channels: expected 1 or more classes, got {out_channels}."
+    elif not 0 <= drop_path_rate < 1:
+        message = f"CSwinUNet: drop_path_rate: expected a probability below 1, got {drop_path_rate}."
+    else:
+        return
+    raise ConfigError(message)

@@ -10,6 +10,7 @@ from medssl.reports.sources import Json
 MOST_CASES = 40
 FEWEST_CASES = 5
 """Scored cases below which a rank correlation says nothing."""
+MEASURES = ("disagreement", "variance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +30,20 @@ class UncertaintySummary:
     Attributes:
         source: Name of the batch.
         cases: At most `MOST_CASES`.
+        sorted_by: The measure they are sorted by, "disagreement" or "variance".
         number_of_cases: All with an uncertainty.
-        correlation: Sentence on the rank correlation with the Dice, or why there is none.
+        correlation: Sentence on the rank correlations with the Dice, or why there are none.
     """
 
     source: str
     cases: tuple[UncertainCase, ...]
+    sorted_by: str
     number_of_cases: int
     correlation: str
 
 
 def summarise_uncertainty(run: Json, evaluations: Iterable[Json], *, source: str) -> UncertaintySummary | None:
-    """Sort the cases of a batch by the disagreement of the network's members; None if the batch has no uncertainty.
+    """Sort the cases of a batch by the uncertainty of the network; None if the batch has none.
 
     Args:
         run: Content of run.json.
@@ -51,13 +54,25 @@ def summarise_uncertainty(run: Json, evaluations: Iterable[Json], *, source: str
     if not told:
         return None
     dice = {case["id"]: case["mean"]["dice"] for each in evaluations for case in each["cases"]}
-    told.sort(key=lambda case: -case["uncertainty"]["disagreement"])
+    measure = telling_measure(told)
+    told.sort(key=lambda case: -case["uncertainty"][measure])
     return UncertaintySummary(
         source=source,
+        sorted_by=measure,
         cases=tuple(_row(case, dice.get(case["id"])) for case in told[:MOST_CASES]),
         number_of_cases=len(told),
         correlation=_correlation(told, dice),
     )
+
+
+def telling_measure(records: Iterable[Json]) -> str:
+    """Return the measure that tells the cases apart: disagreement, or variance where a single network has only that.
+
+    Args:
+        records: Records of run.json with an "uncertainty".
+    """
+    disagreements = {record["uncertainty"]["disagreement"] for record in records}
+    return "disagreement" if len(disagreements) > 1 else "variance"
 
 
 def _row(case: Json, dice: float | None) -> UncertainCase:
@@ -70,17 +85,22 @@ def _row(case: Json, dice: float | None) -> UncertainCase:
 
 
 def _correlation(told: Iterable[Json], dice: dict[str, float | None]) -> str:
-    pairs = [
-        (case["uncertainty"]["disagreement"], score) for case in told if (score := dice.get(case["id"])) is not None
-    ]
-    if len(pairs) < FEWEST_CASES:
-        return f"{len(pairs)} of these cases are scored; from {FEWEST_CASES} on their ranks are compared with the Dice."
+    scored = [(case["uncertainty"], score) for case in told if (score := dice.get(case["id"])) is not None]
+    if len(scored) < FEWEST_CASES:
+        return (
+            f"{len(scored)} of these cases are scored; from {FEWEST_CASES} on their ranks are compared with the Dice."
+        )
     from scipy.stats import spearmanr
 
-    if any(len(set(values)) == 1 for values in zip(*pairs, strict=True)):
+    scores = [score for _, score in scored]
+    found = []
+    for measure in MEASURES:
+        values = [uncertainty[measure] for uncertainty, _ in scored]
+        if len(set(values)) > 1 and len(set(scores)) > 1:
+            found.append(f"{measure} {float(spearmanr(values, scores).statistic):+.2f}")
+    if not found:
         return "All cases have the same uncertainty or the same Dice, so their ranks cannot be compared."
-    found = float(spearmanr(*zip(*pairs, strict=True)).statistic)
     return (
-        f"Rank correlation (Spearman) of disagreement and Dice over {len(pairs)} scored cases: {found:+.2f}; "
+        f"Rank correlation (Spearman) with the Dice over {len(scored)} scored cases: {', '.join(found)}; "
         "-1 would mean that the order by uncertainty is the order by quality, 0 that it says nothing."
     )

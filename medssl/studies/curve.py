@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from medssl.core.files import atomic_path
 from medssl.core.optional import require
@@ -13,11 +14,10 @@ _WIDTH, _HEIGHT, _DPI = 7.0, 4.5, 120
 _MARKERS = "osD^vP*X"
 
 
-def draw_curve(path: Path, rows: Sequence[Row], *, title: str) -> None:
-    """Write a PNG: mean Dice of each arm against the number of labelled cases, intervals as bars.
+def curve_figure(rows: Sequence[Row], *, title: str) -> Any:
+    """Return a matplotlib figure: mean Dice of each arm against the number of labelled cases, intervals as bars.
 
     Args:
-        path: File to write.
         rows: From `summary.summarise`.
         title: Title of the picture.
 
@@ -52,6 +52,11 @@ def draw_curve(path: Path, rows: Sequence[Row], *, title: str) -> None:
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
+    return figure
+
+
+def write_curve(path: Path, figure: Any) -> None:
+    """Write a figure as PNG, whole or not at all."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
 

@@ -15,6 +15,8 @@ from medssl.core.strict_json import parse_json
 from medssl.core.suggest import did_you_mean
 
 _LATER_KEYS = frozenset({"single_views_of", "pretrain", "budget"})
+# With these an arm would keep the checkpoint that does best on the cases that are scored
+_CHOOSING_KEYS = ("select_best", "val_interval")
 _NAME = r"^[a-z0-9]+(_[a-z0-9]+)*$"
 
 
@@ -45,9 +47,9 @@ class Arm(_Strict):
         name: Its name in tables; lower case, digits and "_".
         bundle: Bundle that is trained: a folder, or the name of a shipped one. None for an ensemble.
         config_files: Files of the bundle's configs/, merged in this order.
-        set: Overrides of configuration ids.
+        set: Overrides of configuration ids; none that chooses among checkpoints.
         patches_per_iteration: Patches that one iteration passes forward and back, over all networks of the arm.
-            Divides the study's budget into iterations.
+            Divides the study's budget into iterations; what really passed is counted and told where it differs.
         members: For an ensemble: the arm whose networks, trained with different seeds, are fused. They are trained
             with an equal part of the budget each, so an ensemble costs what any other arm costs.
         single_views_of: The arm whose trained views are scored one by one; the Dice of a case is the mean of theirs.
@@ -84,6 +86,17 @@ class Arm(_Strict):
     def source(self) -> str | None:
         """Name of the arm whose networks this one takes, or None if it trains its own."""
         return self.members or self.single_views_of
+
+    @model_validator(mode="after")
+    def _chooses_no_checkpoint(self) -> Arm:
+        found = [key for key in _CHOOSING_KEYS if key in self.set]
+        if found:
+            message = (
+                f"arm {self.name}: set: expected no {' and no '.join(found)}; every network of a study is its last "
+                "checkpoint, so that the scored cases choose nothing. Take it out"
+            )
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Arm:
@@ -214,6 +227,10 @@ class StudyPlan(_Strict):
             return None
         return self._run(self.arm(run.arm.single_views_of), run.labelled, run.draw, run.ids, run.seed)
 
+    def budget_of(self, arm: Arm) -> int:
+        """Return the patches that an arm, with all its networks, may pass forward and back."""
+        return self._trained(arm).budget or self.budget
+
     def length(self, iterations: int) -> tuple[int, int]:
         """Return iterations, rounded down to whole epochs, and those of an epoch."""
         per_epoch = min(self.iterations_per_epoch, iterations)
@@ -227,11 +244,13 @@ class StudyPlan(_Strict):
         """Return the hash of everything that decides a run."""
         return sha256_json({key: value for key, value in self.to_json().items() if key not in {"name", "about"}})
 
+    def _trained(self, arm: Arm) -> Arm:
+        return self.arm(arm.source) if arm.source is not None else arm
+
     def _run(self, arm: Arm, labelled: int, draw: int, ids: tuple[str, ...], seed: int) -> Run:
-        trained = self.arm(arm.source) if arm.source is not None else arm
-        patches = trained.patches_per_iteration * arm.size
+        patches = self._trained(arm).patches_per_iteration * arm.size
         # a run is whole epochs, and states what it really did
-        iterations, _ = self.length(max(1, (trained.budget or self.budget) // patches))
+        iterations, _ = self.length(max(1, self.budget_of(arm) // patches))
         return Run(arm=arm, labelled=labelled, draw=draw, ids=ids, seed=seed, iterations=iterations)
 
 

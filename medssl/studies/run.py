@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from medssl.data.splits import keep_labeled_cases
 from medssl.studies.plan import Arm, Run, StudyPlan
 
 _logger = logging.getLogger("medssl.studies")
+# In quotes, where a name may have spaces, or bare
+_PATH = re.compile(r"""(['"])[^'"]*[\\/][^'"]*\1|(?<![\w.])(?:[A-Za-z]:)?[\\/][^\s'",:]+""")
 RESULT = "result.json"
 _MARK = "identity.json"
 
@@ -32,6 +35,11 @@ Part = Callable[[Run, Path, Path, Path], list[Mapping[str, Any]]]
 
 Pretrain = Callable[[Arm, Path, Path], None]
 """Pre-trains an arm's bundle: (arm, manifest file without labels, folder, which becomes a bundle with an encoder)."""
+Spent = Callable[[Path], tuple[float, int | None]]
+"""What the training in a run's folder has cost so far: (folder) -> seconds over all its parts, and patches passed
+forward and back; None where they were not counted."""
+Spacing = Callable[[Path], list[float] | None]
+"""Reads the voxel size in mm that a trained run works at: (folder) -> along X, Y, Z, -1 as it is; None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +51,16 @@ class Hands:
         fuse: Fuses the networks of an ensemble and scores them.
         part: Scores the views of a multi-view network one by one.
         pretrain: Pre-trains a bundle; needed by plans with such arms only.
+        spent: Reads what a training has cost; without it, a resumed run tells the seconds of its last part only.
+        spacing: Reads the voxel size that a training works at, which the tables tell.
     """
 
     execute: Execute
     fuse: Fuse
     part: Part
     pretrain: Pretrain | None = None
+    spent: Spent | None = None
+    spacing: Spacing | None = None
 
 
 def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) -> int:
@@ -86,8 +98,8 @@ def run_study(
 ) -> list[dict[str, Any]]:
     """Carry out what is missing of a study and return the results of all runs that are there, in their order.
 
-    A run's result.json appears when it is complete, so the same call goes on after any stop. A run that fails leaves
-    the error in its result and is tried again by the next call.
+    A run's result.json appears when it is complete, so the same call goes on after any stop. A run that fails,
+    out of memory for instance, leaves the error in its result and is tried again by the next call.
 
     Args:
         plan: The study.
@@ -121,9 +133,24 @@ def read_results(plan: StudyPlan, manifest: Manifest, out: Path) -> list[dict[st
 def _outcome(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> dict[str, Any]:
     try:
         return _complete(run, plan, manifest, out, hands)
-    except MedsslError as error:
-        _logger.error("%s failed: %s", run.key, error)
-        return {**_identity(run, plan, manifest), "error": str(error)}
+    except Exception as error:  # exhausted memory or a defect in one run must not take the others with it
+        text = _told(error)
+        _logger.error("%s failed: %s", run.key, text)
+        _logger.debug("%s failed", run.key, exc_info=error)
+        return {**_identity(run, plan, manifest), "error": text}
+
+
+def _told(error: BaseException) -> str:
+    """Return what an error says, without the paths in it, which may name patients; the innermost one knows best."""
+    while error.__cause__ is not None and not isinstance(error, MedsslError):
+        error = error.__cause__
+    if isinstance(error, MedsslError):
+        return str(error)
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # What a worker process of a loader tells is a whole traceback; its last line is the error
+    said = lines[-1] if "Traceback" in text else " ".join(lines)
+    return _PATH.sub("(a path)", f"{type(error).__name__}{f': {said}' if said else ''}")
 
 
 def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> dict[str, Any]:
@@ -132,13 +159,13 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
     if done is not None:
         return done
     members, trained = plan.member_runs(run), plan.trained_run(run)
-    before = members if trained is None else [trained]
-    seconds = sum(_complete(each, plan, manifest, out, hands)["seconds"] for each in before)
-    started, spent = _pretrained(run, plan, manifest, out, hands)
+    before = [_complete(each, plan, manifest, out, hands) for each in (members if trained is None else [trained])]
+    started, cost = _pretrained(run, plan, manifest, out, hands)
     _logger.info("%s: %d iterations", run.key, run.iterations)
-    begin = time.monotonic()
     folder = _folder(run, out)
     _begin(folder, _identity(run, plan, manifest))
+    earlier, _ = _spent(folder, hands)
+    begin = time.monotonic()
     file = _manifest_of(run, manifest, folder)
     if trained is not None:
         dice = _mean_of([_dice(each) for each in hands.part(run, _folder(trained, out), file, folder)])
@@ -146,13 +173,32 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
         dice = _dice(hands.fuse(run, [_folder(member, out) for member in members], file, folder))
     else:
         dice = _dice(hands.execute(started, file, folder))
-    seconds = round(seconds + time.monotonic() - begin, 1)
-    result = {**_identity(run, plan, manifest), "seconds": seconds, **spent, "dice": dice}
+    seconds = sum(each["seconds"] for each in before) + earlier + time.monotonic() - begin
+    cost |= _taken_from(before) if before else _told_by(folder, hands)
+    result = {**_identity(run, plan, manifest), "seconds": round(seconds, 1), **cost, "dice": dice}
     write_json(folder / RESULT, result)
     return result
 
 
-def _pretrained(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> tuple[Run, dict[str, float]]:
+def _taken_from(before: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the runs that another stands on tell of it: the patches of all, and their voxel size."""
+    passed, sizes = [each.get("patches") for each in before], [each.get("spacing_mm") for each in before]
+    found: dict[str, Any] = {} if None in passed else {"patches": sum(passed)}
+    return found | ({"spacing_mm": sizes[0]} if sizes[0] is not None else {})
+
+
+def _told_by(folder: Path, hands: Hands) -> dict[str, Any]:
+    """Return what a training tells of itself, without what it does not know."""
+    size = None if hands.spacing is None else hands.spacing(folder)
+    found = {"patches": _spent(folder, hands)[1], "spacing_mm": size}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _spent(folder: Path, hands: Hands) -> tuple[float, int | None]:
+    return (0.0, None) if hands.spent is None else hands.spent(folder)
+
+
+def _pretrained(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> tuple[Run, dict[str, Any]]:
     """Return the run as one of the pre-trained bundle, made now if no run of its arms needed it before.
 
     The second value is what its result records of the pre-training.

@@ -15,8 +15,11 @@ from medssl.studies.plan import Arm, StudyPlan
 Results = Sequence[dict[str, Any]]
 _Table = dict[tuple[int, int], dict[str, float]]  # (draw, seed) -> case -> mean Dice
 
+HEADINGS = ("labelled", "arm", "Dice", "difference", "against", "p (Holm)", "draws", "seconds a run")
 BOOTSTRAP = 4000
 MINIMUM_DRAWS = 3
+# Share of the budget that a run may lie beside it before that is told
+_BESIDE = 0.02
 INTERVAL = (
     "95% intervals: draws of labelled cases are resampled first, then cases within a draw "
     f"({BOOTSTRAP} times, percentiles); none with fewer than {MINIMUM_DRAWS} draws. Seeds of one draw are averaged."
@@ -57,6 +60,7 @@ class Row:
         p_holm: p-value corrected by Holm over all differences of the table.
         per_draw: Mean Dice of each draw.
         seconds: Mean seconds of a run.
+        patches: Mean number of patches that a run passed forward and back; None where they were not counted.
     """
 
     arm: str
@@ -67,6 +71,7 @@ class Row:
     p_holm: float | None
     per_draw: tuple[float, ...]
     seconds: float
+    patches: float | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as plain JSON values."""
@@ -86,8 +91,8 @@ def summarise(plan: StudyPlan, results: Results, *, seed: int = 0) -> list[Row]:
         tables = {arm.name: _table(results, arm.name, count) for arm in plan.arms}
         for arm in plan.arms:
             if tables[arm.name]:
-                seconds = _seconds(results, arm.name, count)
-                rows.append(_row(plan, arm, count, tables, seconds=seconds, seed=seed))
+                costs = {key: _mean_of(results, arm.name, count, key) for key in ("seconds", "patches")}
+                rows.append(_row(plan, arm, count, tables, costs, seed=seed))
     return _with_holm(rows)
 
 
@@ -130,30 +135,64 @@ def estimate(values: NDArray[np.float64], *, seed: int = 0, paired: bool = False
     return Estimate(mean=float(values.mean()), low=low, high=high, p=p, draws=draws, cases=cases)
 
 
-def markdown(plan: StudyPlan, rows: Sequence[Row]) -> str:
-    """Return the table as Markdown, with what the intervals are."""
-    lines = [
-        "| labelled | arm | Dice | difference | against | p (Holm) | draws | seconds a run |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        difference = "" if row.difference is None else _shown(row.difference, signed=True)
-        p = "" if row.p_holm is None else f"{row.p_holm:.3g}"
-        lines.append(
-            f"| {row.labelled} | {row.arm} | {_shown(row.dice)} | {difference} | {row.against} | {p} "
-            f"| {row.dice.draws} | {row.seconds:.0f} |"
+def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return the cells of the table under `HEADINGS`, a line for each row."""
+    return [
+        (
+            str(row.labelled),
+            row.arm,
+            _shown(row.dice),
+            "" if row.difference is None else _shown(row.difference, signed=True),
+            row.against,
+            "" if row.p_holm is None else f"{row.p_holm:.3g}",
+            str(row.dice.draws),
+            f"{row.seconds:.0f}",
         )
-    saved = labels_saved(rows, plan.baseline)
-    sentences = [
-        f"{arm} with {count} labels equals {plan.baseline} with about {needed:.1f}."
-        for arm, counts in saved.items()
+        for row in rows
+    ]
+
+
+def notes(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:
+    """Return the paragraphs below the table: what the intervals are, budgets that were not kept, labels saved."""
+    saved = [
+        f"{arm} with {_labels(count)} equals {plan.baseline} with about {needed:.1f}."
+        for arm, counts in labels_saved(rows, plan.baseline).items()
         for count, needed in counts.items()
         if needed is not None and needed > count
     ]
-    return "\n".join([*lines, "", INTERVAL, *(["", *sentences] if sentences else [])]) + "\n"
+    return [INTERVAL, *_beside_budget(plan, rows), *(["\n".join(saved)] if saved else [])]
 
 
-def _row(plan: StudyPlan, arm: Arm, count: int, tables: dict[str, _Table], *, seconds: float, seed: int) -> Row:
+def markdown(plan: StudyPlan, rows: Sequence[Row]) -> str:
+    """Return the table as Markdown, with what the intervals are."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (HEADINGS, *table(rows))]
+    return "\n".join([lines[0], "|---" * len(HEADINGS) + "|", *lines[1:], "", "\n\n".join(notes(plan, rows))]) + "\n"
+
+
+def _beside_budget(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:
+    """Return a paragraph on the arms that passed clearly more or fewer patches than the budget, if there are any."""
+    sentences = []
+    for row in rows:
+        arm = plan.arm(row.arm)
+        if arm.single_views_of is not None:  # trains nothing; its source is told
+            continue
+        budget = plan.budget_of(arm)
+        share = 0.0 if row.patches is None else row.patches / budget - 1
+        if row.patches is not None and abs(share) > _BESIDE:
+            beside = f"{abs(share):.1%} {'more' if share > 0 else 'fewer'} than its budget of {budget}"
+            sentences.append(
+                f"{row.arm} with {_labels(row.labelled)} passed {row.patches:.0f} patches forward and back: {beside}."
+            )
+    return ["\n".join(["Not all arms kept to the budget:", *sentences])] if sentences else []
+
+
+def _labels(count: int) -> str:
+    return f"{count} label{'' if count == 1 else 's'}"
+
+
+def _row(
+    plan: StudyPlan, arm: Arm, count: int, tables: dict[str, _Table], costs: dict[str, float | None], *, seed: int
+) -> Row:
     own = tables[arm.name]
     against = plan.ensemble_baseline if arm.group == "ensemble" and plan.ensemble_baseline else plan.baseline
     difference = None if arm.name == against else _difference(own, tables.get(against, {}), seed)
@@ -166,7 +205,8 @@ def _row(plan: StudyPlan, arm: Arm, count: int, tables: dict[str, _Table], *, se
         against="" if arm.name == against else against,
         p_holm=None,
         per_draw=tuple(float(each) for each in values.mean(1)),
-        seconds=seconds,
+        seconds=costs["seconds"] or 0.0,
+        patches=costs["patches"],
     )
 
 
@@ -185,9 +225,9 @@ def _table(results: Results, arm: str, count: int) -> _Table:
     }
 
 
-def _seconds(results: Results, arm: str, count: int) -> float:
-    own = [each["seconds"] for each in results if (each["arm"], each["labelled"]) == (arm, count) and "seconds" in each]
-    return float(np.mean(own))
+def _mean_of(results: Results, arm: str, count: int, key: str) -> float | None:
+    own = [each[key] for each in results if (each["arm"], each["labelled"]) == (arm, count) and key in each]
+    return float(np.mean(own)) if own else None
 
 
 def _minus(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:

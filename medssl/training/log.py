@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from ignite.engine import Engine, Events
 
 from medssl.core.provenance import utc_now
+from medssl.training.distributed import process_count
 from medssl.training.optimization import Optimization
 
 _logger = logging.getLogger("medssl.progress")
@@ -23,8 +24,9 @@ class TrainingLog:
     """Write what happens in a run to a JSON-lines file, the progress logger and TensorBoard.
 
     Sits in `train#handlers` behind the validation handler. A line of training holds the mean loss since the last
-    line, likewise the scalars that a step returns under "log", the learning rate, seconds for each step and the share
-    of time spent waiting for data.
+    line, likewise the scalars that a step returns under "log", the learning rate, seconds for each step, the share of
+    time spent waiting for data, and the seconds since the last start. The last line holds the patches passed forward
+    and back by all processes, where they are counted (`PatchCount`).
 
     Args:
         path: JSON-lines file; appended to, so a resumed run continues it.
@@ -118,6 +120,7 @@ class TrainingLog:
             "step_seconds": round(seconds / len(self._losses), 4),
             "wait_share": round(min(1.0, self._waited / max(seconds, 1e-9)), 4),
             "skipped": self.optimization.skipped,
+            "seconds": round(now - self._started_at, 1),
         }
         extra = {name: round(_mean(values), 6) for name, values in self._scalars_of_steps.items()}
         self._write(kind="train", **line, **extra)
@@ -168,7 +171,11 @@ class TrainingLog:
         )
 
     def _finish(self, engine: Engine) -> None:
-        self._write(kind="end", time=utc_now(), iteration=engine.state.iteration, skipped=self.optimization.skipped)
+        state = {"iteration": engine.state.iteration, "skipped": self.optimization.skipped}
+        patches = self.optimization.patches.total
+        counted = {"patches": patches * process_count()} if patches else {}
+        seconds = round(time.monotonic() - self._started_at, 1)
+        self._write(kind="end", time=utc_now(), **state, seconds=seconds, **counted)
         if self._writer is not None:
             self._writer.close()
 

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from medssl.core.errors import TrainingError
 from medssl.networks.layout import with_fast_layout
 from medssl.training.distributed import average_gradients, mean_over_processes, process_count
+from medssl.training.patches import PatchCount
 from medssl.training.precision import autocast, autocast_dtype, guard_cpu_convolutions
 from medssl.training.schedules import Schedule
 
@@ -77,6 +78,7 @@ class Optimization:
         self.skipped = 0
         self._skipped_in_row = 0
         self._accumulated = 0
+        self.patches = PatchCount(self._parts())
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         with_fast_layout(network)
         if self.device.type == "cpu" and self.dtype is torch.bfloat16:
@@ -151,8 +153,11 @@ class Optimization:
     def _clip(self) -> Tensor:
         """Clip the gradients of each independent part; return the sum of their norms."""
         limit = float("inf") if self.clip_norm is None else self.clip_norm
-        parts = self.network.independent_parts() if isinstance(self.network, _HasParts) else [self.network]
-        return torch.stack([nn.utils.clip_grad_norm_(part.parameters(), limit).detach() for part in parts]).sum()
+        norms = [nn.utils.clip_grad_norm_(part.parameters(), limit).detach() for part in self._parts()]
+        return torch.stack(norms).sum()
+
+    def _parts(self) -> list[nn.Module]:
+        return list(self.network.independent_parts()) if isinstance(self.network, _HasParts) else [self.network]
 
     def _count(self, finite: bool, loss: float, case_ids: Sequence[str]) -> None:
         if finite:
@@ -176,6 +181,7 @@ class Optimization:
         return {
             "skipped": self.skipped,
             "skipped_in_row": self._skipped_in_row,
+            "patches": self.patches.total,
             "scaler": self._scaler.state_dict(),
         }
 
@@ -183,5 +189,6 @@ class Optimization:
         """Restore what `state_dict` returned."""
         self.skipped = state["skipped"]
         self._skipped_in_row = state["skipped_in_row"]
+        self.patches.continue_from(state.get("patches"))  # states of earlier versions have no count
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])

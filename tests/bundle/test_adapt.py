@@ -20,6 +20,7 @@ from medssl.bundle.adapt import (
     adapt_train,
     adapted_configs,
     fit_patch,
+    joined_needs,
     make_plan,
     needs_cubes,
     network_with_channels,
@@ -217,3 +218,15 @@ def test_a_network_that_is_chosen_gets_the_channels_of_the_images() -> None:
 def test_a_network_for_other_channels_than_those_of_the_images_is_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError, match="in_channels: expected 3, as many as each case has images, got 1"):
         network_with_channels(wrong, 3)
+
+
+def test_networks_that_are_compared_share_strides_and_cubes() -> None:
+    views, plain = Needs(strides=(12, 12, 12), cubes=True), Needs(strides=(8, 8, 2))
+    shared = Needs(strides=(24, 24, 12), cubes=True)
+    assert joined_needs(plain, [views, plain]) == joined_needs(views, [views, plain]) == shared
+
+
+def test_a_network_of_slices_neither_gives_nor_takes_a_grid() -> None:
+    slices, plain = Needs(strides=(16, 16, 1), slices=True), Needs(strides=(8, 8, 8))
+    assert joined_needs(slices, [plain, Needs(cubes=True)]) == slices
+    assert joined_needs(plain, [slices]) == plain

@@ -51,16 +51,34 @@ def study(bundles: Path, tmp_path: Path) -> list[str]:
     return ["study", str(path), "--manifest", str(manifest), "--out", str(tmp_path / "out")]
 
 
+def _runs_are_compared_unless_the_data_differs(out: Path, other: Path, capsys) -> None:
+    folders = [out / "runs" / arm / "labelled1_draw0_seed0" for arm in ("views", "umct")]
+    assert run(["compare", *map(str, folders)]) == 0
+    content = json.loads((folders[1] / "metrics.json").read_text())
+    assert content["medssl"]["inputs"]["bundle"] is not None
+    content["medssl"]["inputs"]["manifest"]["sha256"] = "0" * 64
+    other.mkdir()
+    (other / "metrics.json").write_text(json.dumps(content), encoding="utf-8")
+    assert run(["compare", str(folders[0]), str(other)]) == 1
+    assert "do not score the same thing (manifest: phantoms" in capsys.readouterr().err
+
+
 def test_study_trains_scores_and_draws_every_arm_and_goes_on(study: list[str], tmp_path: Path, capsys) -> None:
     assert run(study) == 0
     out = tmp_path / "out"
     runs = json.loads((out / "study.json").read_text())["runs"]
     assert [each["arm"] for each in runs] == ["views", "umct", "umct_two", "umct_single"]
     assert [each["iterations"] for each in runs] == [2, 2, 1, 2]
+    # 2 iterations of 3 views with 2 labelled crops, and 2 unlabelled ones where the weight is not 0
+    assert [each["patches"] for each in runs] == [12, 24, 24, 24]
+    assert "umct with 1 label passed 24 patches forward and back: 100.0% more" in (out / "study.md").read_text()
+    assert "All arms worked at voxels of 1 x 1 x 1 mm." in (out / "study.md").read_text()
     assert (out / "curve.png").is_file()
+    assert "All arms worked at voxels of 1 x 1 x 1 mm." in (out / "curve.html").read_text()
     assert "    medssl study" in (out / "study.md").read_text()
     lines = (out / "runs/umct/labelled1_draw0_seed0/bundle/results/train_log.jsonl").read_text()
     assert "cotraining_loss" in lines
+    _runs_are_compared_unless_the_data_differs(out, tmp_path / "other", capsys)
     capsys.readouterr()
     assert run([*study, "--table"]) == 0
     assert "| 1 | umct |" in capsys.readouterr().out
@@ -92,3 +110,26 @@ def test_networks_of_the_users_own_run_once_trusted(
     assert "not on the list" in capsys.readouterr().out
     assert run([*study, "--trust"]) == 0
     assert json.loads((tmp_path / "out" / "study.json").read_text())["command"].endswith(" --trust")
+
+
+def _copy_scan(manifest: Path, source: str, target: str) -> None:
+    shutil.copy(manifest.parent / f"{source}_0.nii.gz", manifest.parent / f"{target}_0.nii.gz")
+
+
+def test_a_scan_that_a_draw_would_both_label_and_not_label_stops_the_study(
+    study: list[str], tmp_path: Path, capsys
+) -> None:
+    _copy_scan(Path(study[3]), "phantom_0", "phantom_2")
+    assert run(study) == 2
+    told = capsys.readouterr()
+    assert "error duplicate [phantom_2]" in told.out
+    assert "case phantom_0 (training). The draw phantom_0 labels one" in told.out
+    assert "Nothing was trained" in told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scored_scan_among_the_unlabelled_ones_stops_the_study(study: list[str], tmp_path: Path, capsys) -> None:
+    _copy_scan(Path(study[3]), "phantom_3", "phantom_4")
+    assert run(study) == 2
+    assert "error duplicate [phantom_4]" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 import time
 
+import nibabel as nib
 import numpy as np
 import pytest
 from faults.broken_files import make_broken_files
@@ -52,6 +53,24 @@ def test_a_labelled_case_in_the_unlabelled_list_is_an_error_and_another_scan_of_
     assert result == [("duplicate", "error", "b")]
 
 
+@pytest.mark.parametrize(
+    ("draws", "severity"),
+    [([["a"]], "error"), ([["a", "b"], ["b", "c"]], "error"), ([["a", "b"], ["c"]], "warning"), ([], "warning")],
+)
+def test_a_duplicate_is_an_error_where_a_draw_labels_one_of_the_two_only(tmp_path, three, draws, severity):
+    save(tmp_path / "b.nii.gz", image(0))
+    assert found({"training": three}, tmp_path, draws=draws) == [("duplicate", severity, "b")]
+
+
+def test_of_three_equal_cases_the_one_that_a_draw_leaves_out_is_named_with_the_draw(tmp_path, three):
+    for name in "bc":
+        save(tmp_path / f"{name}.nii.gz", image(0)[::-1])
+    kept, parted = check_manifest(manifest(training=three), tmp_path, draws=[["a", "b"]])
+    assert (kept.code, kept.severity) == ("duplicate-mirrored", "warning")
+    assert (parted.code, parted.severity, parted.case) == ("duplicate-mirrored", "error", "c")
+    assert "case a (training). The draw a, b labels one of them" in parted.text
+
+
 def test_no_finding_names_the_patient(tmp_path, three):
     parts = {"training": [three[0] | {"patient": "Jane Doe"}], "test": [three[1] | {"patient": "Jane Doe"}]}
     (finding,) = check_manifest(manifest(**parts), tmp_path)
@@ -67,6 +86,13 @@ def test_a_patient_in_two_folds_leaks(tmp_path, three):
 def test_mirrored_duplicate_of_another_type_is_found(tmp_path, three):
     save(tmp_path / "c.nii.gz", image(0)[::-1, :, ::-1].astype(np.float32))
     assert found({"training": three[:1], "test": three[2:]}, tmp_path) == [("duplicate-mirrored", "error", "c")]
+
+
+def test_a_copy_with_its_axes_in_another_order_is_found(tmp_path, three):
+    turned = nib.Nifti1Image(image(0), np.eye(4)).as_reoriented(np.array([[2, 1], [0, 1], [1, 1]]))
+    assert turned.shape != image(0).shape
+    nib.save(turned, tmp_path / "c.nii.gz")
+    assert ("duplicate", "error", "c") in found({"training": three[:1], "test": three[2:]}, tmp_path)
 
 
 def test_a_duplicate_is_paired_with_the_case_that_it_leaks_to(tmp_path, three):

@@ -92,6 +92,30 @@ def test_lepe_equals_a_convolution_that_ends_at_the_stripe(family, stripe, slab_
         assert torch.allclose((with_lepe - without).flatten(1, 3), expected, atol=1e-12)
 
 
+def test_lepe_of_the_map_is_one_convolution_that_stripes_do_not_end() -> None:
+    torch.manual_seed(0)
+    attention = CrossShapedAttention(12, windows=stripe_windows("lines", stripe=2), heads=6, lepe="map").double()
+    volume = torch.randn(1, 5, 3, 7, 12, dtype=torch.float64)
+    expected = []
+    for number, part in enumerate(attention.qkv(volume).split(3 * attention.width, -1)):
+        found = _reference_lepe(attention, number, part, [0] * (5 * 3 * 7))
+        seen = cswin_attention._attend(part, attention.windows[number], attention.heads)
+        expected.append(seen + found.unflatten(1, (5, 3, 7)))
+    assert torch.allclose(attention(volume), attention.proj(torch.cat(expected, -1)), atol=1e-12)
+
+
+def test_padded_keys_take_their_share_if_they_are_not_masked() -> None:
+    qkv = torch.randn(1, 1, 1, 3, 6, dtype=torch.float64)
+    query, key, value = qkv[0, 0, 0].split(2, -1)
+    zero = torch.zeros(1, 2, dtype=torch.float64)
+    scores = query @ torch.cat([key, zero]).T * 2**-0.5
+    # Three tokens fill up two stripes of two: the third is alone with a token of zeros
+    together = torch.tensor([[True, True, False, False]] * 2 + [[False, False, True, True]])
+    expected = scores.masked_fill(~together, -torch.inf).softmax(-1) @ torch.cat([value, zero])
+    seen = cswin_attention._attend(qkv, (1, 1, 2), 1, mask_padding=False)
+    assert torch.allclose(seen[0, 0, 0], expected, atol=1e-12)
+
+
 @pytest.mark.parametrize(("family", "extent"), [("lines", (7, 5, 6)), ("slabs", (7, 6, 4))])
 def test_a_change_in_one_stripe_leaves_the_others_of_its_group_untouched(family, extent) -> None:
     attention = _attention(family, 2)
@@ -203,6 +227,8 @@ def test_drop_path_skips_whole_samples_in_training_only() -> None:
 def test_heads_that_do_not_divide_are_refused() -> None:
     with pytest.raises(ConfigError, match="multiple of the 3 groups and divide 12 channels, got 4"):
         CrossShapedAttention(12, windows=stripe_windows("lines", stripe=1), heads=4)
+    with pytest.raises(ConfigError, match="window"):
+        CrossShapedAttention(12, windows=stripe_windows("lines", stripe=1), heads=6, lepe="stripe")
 
 
 def test_an_unknown_family_and_negative_stripes_are_refused() -> None:

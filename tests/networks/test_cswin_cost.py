@@ -38,6 +38,16 @@ def test_the_table_has_parameters_and_operations_of_every_size(family: str, shap
         assert float(row.split("|")[3].split()[0]) == pytest.approx(count_cost(network, shape).flops / 1e9, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("family", "shape", "gigaflops"),
+    [("lines", (1, 1, 64, 64, 64), (12.7, 49.6, 195.7)), ("slabs", (1, 3, 64, 64, 8), (1.8, 6.9, 26.9))],
+)
+def test_operations_of_the_sizes_are_known(family: str, shape: tuple[int, ...], gigaflops: tuple[float, ...]) -> None:
+    for size, expected in zip(SIZES, gigaflops, strict=True):
+        network = CSwinUNet(in_channels=shape[1], size=size, family=family)
+        assert count_cost(network, shape).flops / 1e9 == pytest.approx(expected, abs=0.05)
+
+
 def test_counting_leaves_the_network_as_it_was() -> None:
     network = nn.Conv3d(1, 1, 3).train()
     count_cost(network, (1, 1, 4, 4, 4))

@@ -203,12 +203,31 @@ def test_sizes_are_those_of_the_table(size: str, lines: int, slabs: int) -> None
         ({"size": "huge"}, "tiny, small, base"),
         ({"family": "planes"}, '"lines" or "slabs", got \'planes\''),
         ({"stripes": (1, 2, 4)}, "expected 4 widths"),
+        ({"slab_depth": 4}, "which has no slabs"),
+        ({"out_channels": 0}, "1 or more classes, got 0"),
+        ({"drop_path_rate": 1.5}, "a probability below 1, got 1.5"),
+        ({"dims": (24, 48)}, "dims: expected 4 numbers"),
+        ({"outer_channels": (8, 0)}, "outer_channels: expected 2 numbers from 1"),
         ({"dropout_place": "stem"}, '"last_block" or "head"'),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         CSwinUNet(**options)
+
+
+def test_widths_depths_and_heads_can_be_chosen_one_by_one() -> None:
+    network = _network(dims=(12, 24, 24, 48), depths=(1, 2, 1, 1), heads=(3, 3, 6, 6), outer_channels=(4, 8))
+    features = network.encode(torch.randn(_ODD["lines"]))
+    assert [feature.shape[1] for feature in features[1:]] == [12, 24, 24, 48]
+    assert [len(blocks) for blocks in network.stages] == [1, 2, 1, 1]
+    assert [blocks[0].attention.heads for blocks in network.stages] == [1, 1, 2, 6]
+    assert network.head.in_channels == 4
+
+
+def test_paths_are_dropped_more_often_the_deeper_they_lie() -> None:
+    rates = [block.drop_path_rate for blocks in _network(drop_path_rate=0.24).stages for block in blocks]
+    assert rates == pytest.approx([0.24 * index / 12 for index in range(13)])
 
 
 def test_an_image_that_is_too_small_is_refused() -> None:

@@ -30,7 +30,18 @@ def test_perfect_order_has_a_correlation_of_minus_one() -> None:
     uncertainty = {name: number / 10 for number, name in enumerate(names)}
     dice = {name: 0.9 - number / 10 for number, name in enumerate(names)}
     found = summarise_uncertainty(run(uncertainty), [metrics(dice)], source="s")
-    assert "over 6 scored cases: -1.00" in found.correlation
+    assert "over 6 scored cases: disagreement -1.00, variance -1.00" in found.correlation
+
+
+def test_cases_of_one_network_without_disagreement_are_sorted_by_variance() -> None:
+    batch = run({name: number / 10 for number, name in enumerate("abcdef")})
+    for case in batch["cases"][:-1]:
+        case["uncertainty"]["disagreement"] = 0.0
+    dice = metrics({name: 0.9 - number / 10 for number, name in enumerate("abcdef")})
+    found = summarise_uncertainty(batch, [dice], source="s")
+    assert found.sorted_by == "variance"
+    assert [case.id for case in found.cases] == list("fedcba")
+    assert "over 6 scored cases: variance -1.00;" in found.correlation
 
 
 def test_few_scored_cases_are_not_correlated() -> None:

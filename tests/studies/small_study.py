@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from medssl.core.errors import TrainingError
 from medssl.data.manifest import Case, Manifest
 from medssl.studies.plan import Arm, Run, StudyPlan
 from medssl.studies.run import Hands
@@ -54,29 +55,41 @@ def metrics(offset: float) -> dict[str, Any]:
 class Recorder:
     """Hands that count what they are asked to do; "better" is better by 0.1, every label by 0.05."""
 
-    def __init__(self, *, fail: str = "") -> None:
+    def __init__(self, *, fail: str = "", error: BaseException | None = None) -> None:
         self.ran: list[str] = []
         self.fail = fail
+        self.error = error or TrainingError("planted")
+        self.earlier: dict[str, float] = {}  # arm -> seconds that its trainings took before
         self.started: list[str] = []  # bundles that runs of pre-trained arms start from
 
     @property
     def hands(self) -> Hands:
-        return Hands(execute=self.execute, fuse=self.fuse, part=self.part, pretrain=self.pretrain)
+        return Hands(
+            execute=self.execute,
+            fuse=self.fuse,
+            part=self.part,
+            pretrain=self.pretrain,
+            spent=self.spent,
+            spacing=self.spacing,
+        )
 
     def execute(self, run: Run, manifest: Path, folder: Path) -> dict[str, Any]:
-        from medssl.core.errors import TrainingError
-
         self.ran.append(run.key)
         if run.arm.pretrain is not None:
             self.started.append(str(run.arm.bundle))
         if run.arm.name == self.fail:
-            message = "planted"
-            raise TrainingError(message)
+            raise self.error
         return metrics(0.5 + 0.05 * run.labelled + 0.02 * run.draw + 0.1 * (run.arm.name == "better"))
 
     def pretrain(self, arm: Arm, manifest: Path, folder: Path) -> None:
         self.ran.append(f"pretrain {arm.bundle}")
         folder.mkdir()
+
+    def spent(self, folder: Path) -> tuple[float, int | None]:
+        return self.earlier.get(folder.parent.name, 0.0), 100
+
+    def spacing(self, folder: Path) -> list[float]:
+        return [1.0, 1.0, 2.0]
 
     def fuse(self, run: Run, members: list[Path], manifest: Path, folder: Path) -> dict[str, Any]:
         self.ran.append(f"fuse {len(members)}")

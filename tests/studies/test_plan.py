@@ -45,6 +45,14 @@ def test_hash_ignores_title_and_follows_what_decides() -> None:
         ({"seeds": []}, "seeds: "),
         ({"arms": [{"name": "plain"}]}, "expected a bundle to train, members to fuse"),
         ({"arms": [{"name": "plain", "bundle": "b"}] * 2}, "names must differ"),
+        (
+            {"arms": [{"name": "plain", "bundle": "b", "set": {"select_best": True}}]},
+            "arm plain: set: .* no select_best",
+        ),
+        (
+            {"arms": [{"name": "plain", "bundle": "b", "set": {"val_interval": 5}}]},
+            "last checkpoint, so that the scored",
+        ),
         ({"budgett": 3}, "budgett"),
         ({"part": "training"}, "part"),
     ],

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -61,12 +62,66 @@ def test_ensemble_costs_what_its_members_cost(tmp_path: Path) -> None:
     assert 30 <= first["seconds"] < 40
 
 
+def test_seconds_of_a_resumed_run_are_those_of_all_its_parts(tmp_path: Path) -> None:
+    recorder = Recorder()
+    recorder.earlier["plain"] = 1000.0
+    results = run_study(plan(), manifest(), tmp_path, recorder.hands, only=["plain", "better"])
+    assert all((each["seconds"] >= 1000) == (each["arm"] == "plain") for each in results)
+
+
+def test_patches_of_an_ensemble_are_those_of_its_members(tmp_path: Path) -> None:
+    results = run_study(plan(), manifest(), tmp_path, Recorder().hands)
+    assert {each["arm"]: each["patches"] for each in results} == {"plain": 100, "better": 100, "plain_three": 300}
+
+
+def test_every_run_tells_the_voxel_size_it_worked_at(tmp_path: Path) -> None:
+    results = run_study(plan(arms=_with_views()), manifest(), tmp_path, Recorder().hands)
+    assert [each["spacing_mm"] for each in results] == [[1.0, 1.0, 2.0]] * 24
+
+
+def test_patches_that_were_not_counted_are_not_told(tmp_path: Path) -> None:
+    hands = dataclasses.replace(Recorder().hands, spent=None)
+    assert not [each for each in run_study(plan(), manifest(), tmp_path, hands) if "patches" in each]
+
+
 def test_failed_run_is_told_and_tried_again(tmp_path: Path) -> None:
     results = run_study(plan(), manifest(), tmp_path, Recorder(fail="better").hands)
     assert [each["error"] for each in results if "error" in each] == ["planted"] * 6
     again = Recorder()
     run_study(plan(), manifest(), tmp_path, again.hands)
     assert len(again.ran) == 6
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("CUDA out of memory. Tried 2 GiB"), "RuntimeError: CUDA out of memory. Tried 2 GiB"),
+        (MemoryError(), "MemoryError"),
+        (OSError(5, "Input/output error", "/home/someone/DOE_JANE.nii"), "OSError: Input/output error"),
+        (ValueError("cannot read '/home/someone/DOE JANE.nii' of 1/2"), "ValueError: cannot read (a path) of 1/2"),
+        (
+            RuntimeError("Caught KeyError in worker\nTraceback:\n  File '/home/someone/a.py'\nKeyError: 7\n"),
+            "RuntimeError: KeyError: 7",
+        ),
+    ],
+)
+def test_a_run_that_fails_for_any_reason_is_recorded_and_the_others_run(tmp_path: Path, error, told: str) -> None:
+    results = run_study(plan(), manifest(), tmp_path, Recorder(fail="better", error=error).hands)
+    assert len(results) == 18
+    assert {each["error"] for each in results if "error" in each} == {told}
+
+
+def test_the_error_that_a_library_wrapped_is_told(tmp_path: Path) -> None:
+    error = RuntimeError("applying transform")
+    error.__cause__ = ConfigError("case t1: too small")
+    results = run_study(plan(), manifest(), tmp_path, Recorder(fail="better", error=error).hands)
+    assert {each["error"] for each in results if "error" in each} == {"case t1: too small"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
+def test_who_stops_a_study_ends_it(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        run_study(plan(), manifest(), tmp_path, Recorder(fail="better", error=error).hands)
 
 
 def test_changed_arm_runs_again(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from studies.small_study import Recorder, manifest, plan
@@ -85,3 +87,26 @@ def test_table_names_arms_intervals_and_their_meaning(rows: list[Row]) -> None:
     text = markdown(plan(), rows)
     assert "| 1 | better | 0.6900 [" in text
     assert "draws of labelled cases are resampled first" in text
+
+
+def _sentences(tmp_path, patches: int) -> str:
+    from medssl.studies.run import run_study
+
+    results = [each | {"patches": patches} for each in run_study(plan(), manifest(), tmp_path, Recorder().hands)]
+    return markdown(plan(), summarise(plan(), results))
+
+
+def test_arms_beside_the_budget_are_told_with_what_they_passed(tmp_path) -> None:
+    text = _sentences(tmp_path, 240)
+    assert "better with 1 label passed 240 patches forward and back: 100.0% more than its budget of 120." in text
+    assert "better with 2 labels passed" in text
+
+
+def test_arms_within_two_percent_of_the_budget_are_not_told(tmp_path) -> None:
+    assert "budget" not in _sentences(tmp_path, 118)
+
+
+def test_one_label_is_no_labels(rows: list[Row]) -> None:
+    better = row(rows, "better", 1)
+    between = replace(better, dice=replace(better.dice, mean=0.62))
+    assert "better with 1 label equals plain with about 1." in markdown(plan(), [*rows[:1], between, *rows[3:]])

@@ -24,6 +24,9 @@ def test_a_run_leaves_start_training_and_end_lines(tmp_path: Path) -> None:
     assert [line["kind"] for line in lines] == ["start", "train", "train", "end"]
     assert [line["iteration"] for line in lines] == [0, 4, 8, 8]
     assert all(0 <= line["wait_share"] <= 1 for line in lines if line["kind"] == "train")
+    assert lines[-1]["patches"] == 8 * 2
+    seconds = [line["seconds"] for line in lines[1:]]
+    assert seconds == sorted(seconds)
 
 
 def test_the_loss_of_a_line_is_the_mean_since_the_last_one(tmp_path: Path) -> None:

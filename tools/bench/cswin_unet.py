@@ -57,7 +57,7 @@ def tries(family: str) -> dict[str, tuple[Make, str]]:
         "chosen": (make, "stripes 1, 2, 4, full; 8 channels at full resolution; plain skips"),
         "unmodified": (
             partial(cswin_variants.unmodified, **options),
-            "the decoder of Swin UNETR: 12 channels at full resolution and a residual block on every skip",
+            "the decoder of Swin UNETR: 12 channels at full resolution, a residual block on every skip, slope 0.01",
         ),
         "12 outside": (partial(cswin_variants.twelve_outside, **options), "12 channels at full resolution"),
         "16 outside": (

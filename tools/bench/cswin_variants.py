@@ -5,7 +5,7 @@ A bundle takes one by `"_target_": "cswin_variants.with_skip_blocks"`, with this
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,11 +13,10 @@ from monai.networks.blocks.dynunet_block import UnetResBlock
 from torch import Tensor, nn
 
 from medssl.networks import cswin_attention
-from medssl.networks.cswin_unet import SIZES, CSwinUNet
+from medssl.networks.cswin_unet import CSwinUNet
 
 # Channels at full and half resolution: as wide as Swin UNETR with 12 features, and one vector block
-SIZES["twelve"] = replace(SIZES["tiny"], outer=(12, 24))  # type: ignore[index]
-SIZES["sixteen"] = replace(SIZES["tiny"], outer=(16, 16))  # type: ignore[index]
+_TWELVE, _SIXTEEN = (12, 24), (16, 16)
 
 
 class WithSkipBlocks(CSwinUNet):
@@ -65,14 +64,25 @@ def lepe_unturned(**options: Any) -> nn.Module:
     return network
 
 
-twelve_outside = partial(CSwinUNet, size="twelve")
-sixteen_outside = partial(CSwinUNet, size="sixteen")
+def with_usual_slope(make: Callable[..., nn.Module], **options: Any) -> nn.Module:
+    """Return a network whose activations let 0.01 of what is negative through."""
+    network = make(size="tiny", **options)
+    for module in network.modules():
+        if isinstance(module, nn.LeakyReLU):
+            module.negative_slope = 0.01
+    return network
+
+
+twelve_outside = partial(CSwinUNet, size="tiny", outer_channels=_TWELVE)
+sixteen_outside = partial(CSwinUNet, size="tiny", outer_channels=_SIXTEEN)
 with_skip_blocks = partial(WithSkipBlocks, size="tiny")
-unmodified = partial(WithSkipBlocks, size="twelve")
+usual_slope = partial(with_usual_slope, CSwinUNet)
+unmodified = partial(with_usual_slope, WithSkipBlocks, outer_channels=_TWELVE)
 thin_stripes = partial(CSwinUNet, size="tiny", stripes=(1, 1, 1, 0))
 wide_stripes = partial(CSwinUNet, size="tiny", stripes=(2, 4, 4, 0))
 lines = partial(CSwinUNet, size="tiny")
 slabs = partial(CSwinUNet, size="tiny", family="slabs")
 slabs_of_4 = partial(slabs, slab_depth=4)
 slabs_of_1 = partial(slabs, slab_depth=1)
-slabs_unmodified = partial(WithSkipBlocks, size="twelve", family="slabs")
+slabs_usual_slope = partial(usual_slope, family="slabs")
+slabs_unmodified = partial(unmodified, family="slabs")

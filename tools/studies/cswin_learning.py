@@ -56,8 +56,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 # Of tools/bench/cswin_variants.py; the cheaper points of the one chosen are what these undo, alone and together
 VARIANTS = {
-    "lines": ("unmodified", "lines", "thin_stripes"),
-    "slabs": ("slabs_unmodified", "slabs", "slabs_of_4", "slabs_of_1"),
+    "lines": ("unmodified", "lines", "usual_slope", "thin_stripes"),
+    "slabs": ("slabs_unmodified", "slabs", "slabs_of_4", "slabs_usual_slope"),
 }
 # Sides are multiples of 32, which Swin UNETR needs; about the size of the whole image
 PATCHES = {

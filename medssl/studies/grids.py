@@ -1,0 +1,29 @@
+"""On which grids the arms of a study worked: networks that see other voxels are no fair comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def grids_told(results: Sequence[dict[str, Any]]) -> str:
+    """Return a sentence on the voxel sizes of the runs, or "" where they do not tell.
+
+    Args:
+        results: From `run_study`.
+    """
+    known = [each for each in results if "spacing_mm" in each and "dice" in each]
+    by_draw: dict[tuple[int, int], dict[str, str]] = {}
+    for each in known:
+        by_draw.setdefault((each["labelled"], each["draw"]), {})[each["arm"]] = _shown(each["spacing_mm"])
+    mixed = next((arms for arms in by_draw.values() if len(set(arms.values())) > 1), None)
+    if mixed is not None:
+        return f"The arms worked on different grids: {', '.join(f'{arm} at {size}' for arm, size in mixed.items())}."
+    sizes = {size for arms in by_draw.values() for size in arms.values()}
+    if len(sizes) > 1:
+        return "The voxel size follows the labelled cases of a draw; all arms of a draw worked on the same grid."
+    return f"All arms worked at voxels of {sizes.pop()}." if sizes else ""
+
+
+def _shown(spacing_mm: Sequence[float]) -> str:
+    return " x ".join("own" if width <= 0 else f"{width:g}" for width in spacing_mm) + " mm"
