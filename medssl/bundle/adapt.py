@@ -274,6 +274,30 @@ def _adapt_network(network: Config, plan: Plan) -> None:
         network["norm"] = [plan.norm, {"affine": True}]
 
 
+def network_with_channels(overrides: Mapping[str, Any], channels: int) -> dict[str, Any]:
+    """Return overrides in which a network that replaces the bundle's takes as many channels as the images have.
+
+    Args:
+        overrides: Configuration ids and values.
+        channels: Image channels of the dataset.
+
+    Raises:
+        ConfigError: If they give it another number.
+    """
+    values = dict(overrides)
+    network = values.get("network_def")
+    if isinstance(network, Mapping) and "_mode_" not in network:
+        values["network_def"] = network = {"in_channels": channels, **network}
+    given = values.get("network_def#in_channels", network.get("in_channels") if isinstance(network, Mapping) else None)
+    if isinstance(given, int) and given != channels:
+        message = (
+            f"--set network_def: in_channels: expected {channels}, as many as each case has images, got {given}. "
+            "Leave in_channels out."
+        )
+        raise ConfigError(message)
+    return values
+
+
 def _normalised(transforms: list[Config], plan: Plan) -> list[Config]:
     """Normalise the image as the plan says, unless both the plan and the bundle do so volume by volume."""
     own = normaliser(transforms)

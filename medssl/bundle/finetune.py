@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from medssl.bundle.adapt import Wishes
+from medssl.bundle.adapt import Wishes, network_with_channels
 from medssl.bundle.catalog import classifies
 from medssl.bundle.checks.files import folder_name
 from medssl.bundle.checks.subject import Subject
@@ -106,6 +106,9 @@ def finetune(request: Request) -> Outcome:
     if isinstance(task, Segmenting) and is_without_labels(dataset):
         return _without_labels(task, dataset)
     manifest = _with_folds(dataset, request)
+    if isinstance(task, Segmenting):
+        request = replace(request, overrides=network_with_channels(request.overrides, manifest.channels()))
+        task = Segmenting(request)
     findings = task.prepare(manifest, anonymous_patients(manifest))
     evaluation, meaning = _cross_validated(task, manifest) if request.folds else _once(task, manifest)
     task.describe(manifest, evaluation, meaning)

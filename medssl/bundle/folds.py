@@ -9,16 +9,19 @@ from typing import Any
 
 from medssl.bundle.ensemble import assemble_ensemble
 from medssl.bundle.predictor import load_predictor
-from medssl.bundle.run import train
+from medssl.bundle.run import train, weights_to_start_from
 from medssl.core.errors import ConfigError
 from medssl.data.manifest import Manifest, load_manifest
 from medssl.inference.batch import run_batch
 from medssl.inference.cases import image_cases
+from medssl.training.encoder_weights import read_encoder_json, saw_cases
 
 _logger = logging.getLogger("medssl.bundle")
 
 MEMBERS, ENSEMBLE, PREDICTIONS = "folds", "ensemble", "cross_validation"
 """Folders of a run in folds: the networks, their ensemble, and what each network predicts for its held-out cases."""
+
+_START = "finetune_model_path"
 
 
 def train_folds(
@@ -37,6 +40,9 @@ def train_folds(
     otherwise). Below `out`: folds/fold_K are the networks, each a bundle; cross_validation/ holds what each predicts
     for the cases it never saw; ensemble/ is a bundle of all networks, for other cases.
 
+    A pre-training that learnt from the images of a fold that is scored makes the result transductive, which is warned
+    of. One pre-training for each fold avoids it: `{fold}` in `finetune_model_path` stands for the number of the fold.
+
     Args:
         bundle: Bundle folder.
         manifest: Manifest whose training cases have folds.
@@ -54,13 +60,14 @@ def train_folds(
     """
     dataset = load_manifest(manifest)
     folds = _folds(dataset, manifest)
+    settings = {fold: _settings_of(fold, overrides or {}) for fold in folds}
+    _warn_of_seen_images(bundle, config_files, dataset, settings)
     records = []
     for fold in folds:
         member = out / MEMBERS / f"fold_{fold}"
         _logger.info("fold %d of %s", fold, folds)
-        values = {"select_best": False, **(overrides or {}), "fold": fold}
         common: dict[str, Any] = {"manifest": manifest, "data_root": data_root, "trust": trust}
-        records.append(train(bundle, out=member, config_files=config_files, overrides=values, **common))
+        records.append(train(bundle, out=member, config_files=config_files, overrides=settings[fold], **common))
         held_out = image_cases((case for case in dataset.training if case.fold == fold), data_root or manifest.parent)
         with load_predictor(member, trust=trust) as predictor:
             # One folder a fold: the record of a run speaks of one network
@@ -68,6 +75,32 @@ def train_folds(
     if not (out / ENSEMBLE / "configs").is_dir():
         assemble_ensemble([out / MEMBERS / f"fold_{fold}" for fold in folds], out / ENSEMBLE, trust=trust)
     return records
+
+
+def _settings_of(fold: int, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    values = {"select_best": False, **overrides, "fold": fold}
+    if isinstance(path := values.get(_START), str):
+        values[_START] = path.replace("{fold}", str(fold))
+    return values
+
+
+def _warn_of_seen_images(
+    bundle: Path, config_files: Sequence[str], dataset: Manifest, settings: Mapping[int, Mapping[str, Any]]
+) -> None:
+    """Warn where the weights that the networks start from learnt from images of the fold that scores them."""
+    seen = []
+    for fold, values in settings.items():
+        weights = weights_to_start_from(bundle, config_files, values)
+        encoder = read_encoder_json(weights) if weights is not None and weights.is_file() else None
+        held_out = [case for case in dataset.training if case.fold == fold]
+        if encoder is not None and saw_cases(encoder, held_out, dataset.sha256()):
+            seen.append(fold)
+    if seen:
+        _logger.warning(
+            "folds %s: transductive: the encoder saw the images, not the labels, of the scored folds. Say so with the "
+            "scores, or pre-train once for each fold with --set exclude_fold=K (docs/detection.md).",
+            ", ".join(map(str, seen)),
+        )
 
 
 def _folds(dataset: Manifest, manifest: Path) -> list[int]:

@@ -27,6 +27,7 @@ _logger = logging.getLogger("medssl.bundle")
 _SEVERAL = "multi_gpu_train.json"
 _RESULTS = "results"
 _RESUME = "checkpoints/last.pt"
+_START = "finetune_model_path"
 # May change between a run and its continuation without changing what is trained
 _FREE_TO_CHANGE = {
     "bundle_root",
@@ -104,7 +105,10 @@ def train(
     Raises:
         ConfigError: If the configuration is wrong, or it or the cases differ from those of the run to continue.
     """
-    values = {**_encoder_of(bundle, config_files), **(overrides or {}), **run_paths(out, manifest, data_root)}
+    encoder = _encoder_of(bundle, config_files)
+    if encoder:
+        _logger.info("starting from %s; --set finetune=false starts from random weights", encoder[_START])
+    values = {**encoder, **(overrides or {}), **run_paths(out, manifest, data_root)}
     files = (*config_files, _SEVERAL) if is_launched() else tuple(config_files)
     # Every process reads its configuration before the main one begins to copy it
     config = load_config(out if (out / "configs").is_dir() else bundle, files, values, trust=trust)
@@ -143,8 +147,14 @@ def _encoder_of(bundle: Path, config_files: Sequence[str]) -> dict[str, Any]:
     encoder = bundle / "models" / "encoder.pt"
     if not encoder.is_file() or not any("finetune" in read_json(config_path(bundle, each)) for each in config_files):
         return {}
-    _logger.info("starting from %s; --set finetune=false starts from random weights", encoder)
-    return {"finetune": True, "finetune_model_path": str(encoder.resolve())}
+    return {"finetune": True, _START: str(encoder.resolve())}
+
+
+def weights_to_start_from(bundle: Path, config_files: Sequence[str], overrides: Mapping[str, Any]) -> Path | None:
+    """Return the weights file that `train` would start from by these overrides or its encoder; None for random ones."""
+    values = {**_encoder_of(bundle, config_files), **overrides}
+    path = values.get(_START)
+    return Path(path) if values.get("finetune") and isinstance(path, str) else None
 
 
 def _mapped_values(config: BundleConfig) -> dict[str, str]:

@@ -66,14 +66,7 @@ def validation_cases(*, manifest: str, data_root: str | None = None, fold: int |
         ConfigError: If the fold is empty, or a case has no label.
     """
     content, root = _open(manifest, data_root)
-    if fold is None:
-        cases = list(content.validation)
-    else:
-        cases = [case for case in content.training if case.fold == fold]
-        if not cases:
-            known = sorted({case.fold for case in content.training if case.fold is not None})
-            message = f"{manifest}: no training case is in fold {fold}; the folds are {known}. Run: medssl split"
-            raise ConfigError(message)
+    cases = list(content.validation) if fold is None else _of_fold(content, fold, manifest)
     _require_labels(cases, manifest)
     return [_as_dict(root, case) for case in cases]
 
@@ -109,17 +102,30 @@ def refuse_held_out(parts: Sequence[str]) -> None:
 
 
 def image_cases(
-    *, manifest: str, data_root: str | None = None, parts: Sequence[str] = ("unlabeled", "training")
+    *,
+    manifest: str,
+    data_root: str | None = None,
+    parts: Sequence[str] = ("unlabeled", "training"),
+    exclude_fold: int | None = None,
 ) -> list[CaseDict]:
     """List the cases of some parts as images alone; no label path is ever read, also where the manifest gives one.
 
+    Args:
+        manifest: Manifest file.
+        data_root: Folder the manifest's paths start from; the manifest's own folder by default.
+        parts: Parts of the manifest.
+        exclude_fold: Fold that will be scored, whose patients are left out of every part; None leaves out none.
+
     Raises:
-        ConfigError: If a part is named that is not learnt from.
+        ConfigError: If a part is named that is not learnt from, or no training case is in the fold.
     """
     refuse_held_out(parts)
     content, root = _open(manifest, data_root)
+    scored = set() if exclude_fold is None else {case.group for case in _of_fold(content, exclude_fold, manifest)}
     return [
-        _as_dict(root, case.model_copy(update={"label": None})) for part, case in content.cases() if part in set(parts)
+        _as_dict(root, case.model_copy(update={"label": None}))
+        for part, case in content.cases()
+        if part in set(parts) and case.group not in scored
     ]
 
 
@@ -178,6 +184,15 @@ def _has_lesion(case: Mapping[str, Any]) -> bool:
 def _open(manifest: str, data_root: str | None) -> tuple[Manifest, Path]:
     path = Path(manifest)
     return load_manifest(path), path.parent if data_root is None else Path(data_root)
+
+
+def _of_fold(content: Manifest, fold: int, manifest: str) -> list[Case]:
+    cases = [case for case in content.training if case.fold == fold]
+    if not cases:
+        known = sorted({case.fold for case in content.training if case.fold is not None})
+        message = f"{manifest}: no training case is in fold {fold}; the folds are {known}. Run: medssl split"
+        raise ConfigError(message)
+    return cases
 
 
 def _require_labels(cases: list[Case], manifest: str) -> None:

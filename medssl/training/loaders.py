@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,8 @@ from torch.utils.data import DataLoader, Sampler
 from medssl.core.errors import ConfigError
 from medssl.core.seeding import derive_seed
 from medssl.data.datasets import SampleKey
+
+_logger = logging.getLogger("medssl.training")
 
 
 class StreamSampler(Sampler):
@@ -74,7 +77,8 @@ class LesionSampler(StreamSampler):
     """A stream in which a fixed share of the samples has a lesion, however rare such cases are.
 
     Positive and other cases are two shuffled streams of their own, and both go on for ever: no case is repeated before
-    all of its kind were seen. With cases of one kind only, it is that kind's stream.
+    all of its kind were seen. With cases of one kind only, it is that kind's stream; a warning tells if none has a
+    lesion.
 
     Args:
         data: Sized data; only its length matters.
@@ -110,6 +114,12 @@ class LesionSampler(StreamSampler):
         self.share = share
         self._kinds = [np.flatnonzero(positive), np.flatnonzero(~np.asarray(positive, dtype=bool))]
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
+        if self.size and not len(self._kinds[0]) and rank == 0:
+            _logger.warning(
+                "none of the %d training cases has a lesion: the network can learn only that there is none. Check the "
+                "labels with medssl check, or the part and fold that are trained on.",
+                self.size,
+            )
 
     def _index(self, position: int) -> int:
         before, now = (math.floor(each * self.share) for each in (position, position + 1))

@@ -18,11 +18,12 @@ _logger = logging.getLogger("medssl.training")
 
 
 class BestRecord:
-    """The best validation result so far; part of the resume file."""
+    """The best validation result so far, and how many validations gave no number; part of the resume file."""
 
     def __init__(self) -> None:
         self.metric = -math.inf
         self.epoch = 0
+        self.undefined = 0
 
     @property
     def saved(self) -> bool:
@@ -30,13 +31,14 @@ class BestRecord:
         return self.epoch > 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return metric and epoch."""
-        return {"metric": self.metric, "epoch": self.epoch}
+        """Return metric, epoch and the number of undefined metrics."""
+        return {"metric": self.metric, "epoch": self.epoch, "undefined": self.undefined}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.metric = float(state["metric"])
         self.epoch = int(state["epoch"])
+        self.undefined = int(state.get("undefined", 0))  # resume files of earlier versions have none
 
 
 class BestWeights:
@@ -61,7 +63,10 @@ class BestWeights:
 
     def _compare(self, engine: Engine) -> None:
         metric = float(engine.state.metrics[engine.state.key_metric_name])
-        if math.isnan(metric) or metric <= self.record.metric:
+        if math.isnan(metric):
+            self.record.undefined += 1
+            return
+        if metric <= self.record.metric:
             return
         self.record.metric = metric
         self.record.epoch = engine.state.epoch
@@ -93,7 +98,13 @@ class LastWeights:
         if not self.enabled and self.record.saved:
             return
         if not self.enabled:
-            _logger.warning("no validation took place: the last weights are saved as %s", self.path)
+            why = "no validation took place"
+            if self.record.undefined:
+                # As with a fold without a lesion
+                why = (
+                    f"none of {self.record.undefined} validations gave a number, because the metric is undefined there"
+                )
+            _logger.warning("%s: the last weights are saved as %s", why, self.path)
         save_weights(self.path, self.network)
 
 

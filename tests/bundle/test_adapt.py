@@ -23,6 +23,7 @@ from medssl.bundle.adapt import (
     joined_needs,
     make_plan,
     needs_cubes,
+    network_with_channels,
 )
 from medssl.core.errors import ConfigError
 from medssl.data.fingerprint import fingerprint
@@ -202,6 +203,21 @@ def test_network_of_views_gets_cubic_voxels_of_the_median_volume(bundles: Path, 
     assert make_plan(manifest, flat, Wishes(), Needs(cubes=True)).spacing_mm == (1.0, 1.0, 1.0)
     assert needs_cubes(bundles / "hippocampus_mri_umct")
     assert not needs_cubes(bundles / "hippocampus_mri_supervised")
+
+
+def test_a_network_that_is_chosen_gets_the_channels_of_the_images() -> None:
+    network = {"_target_": "medssl.networks.CSwinUNet", "size": "tiny"}
+    chosen = network_with_channels({"network_def": network, "epochs": 3}, 3)
+    assert chosen == {"network_def": {**network, "in_channels": 3}, "epochs": 3}
+    assert network_with_channels({"network_def#size": "small"}, 3) == {"network_def#size": "small"}
+    callable_part = {"network_def#network": {**network, "_mode_": "callable"}}
+    assert network_with_channels(callable_part, 3) == callable_part
+
+
+@pytest.mark.parametrize("wrong", [{"network_def": {"in_channels": 1}}, {"network_def#in_channels": 1}])
+def test_a_network_for_other_channels_than_those_of_the_images_is_refused(wrong: dict) -> None:
+    with pytest.raises(ConfigError, match="in_channels: expected 3, as many as each case has images, got 1"):
+        network_with_channels(wrong, 3)
 
 
 def test_networks_that_are_compared_share_strides_and_cubes() -> None:

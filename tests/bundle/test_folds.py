@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,13 @@ from phantoms import write_phantoms
 from medssl.bundle import folds
 from medssl.bundle.folds import train_folds
 from medssl.bundle.predictor import load_predictor
+from medssl.bundle.run import copy_bundle
 from medssl.core.errors import ConfigError
+from medssl.core.files import sha256_file, write_json
 from medssl.data.manifest import load_manifest, save_manifest
 from medssl.data.splits import assign_folds
 from medssl.evaluation import evaluate_segmentations
+from medssl.training.encoder_weights import case_hash
 
 _QUICK = {"epochs": 1, "iterations_per_epoch": 1, "amp": False, "num_workers": 0, "val_interval": 1}
 _QUICK |= {"patch_size": [16, 16, 16]}
@@ -43,6 +47,8 @@ def test_each_case_is_predicted_by_the_network_that_never_saw_it(run) -> None:
         assert {case["id"] for case in content["cases"]} == held_out  # cases stand there in the order they ended
         settings = json.loads((root / "run" / "folds" / f"fold_{fold}" / "results" / "resolved.json").read_text())
         assert (settings["fold"], settings["select_best"]) == (fold, False)
+        weights = root / "run" / "folds" / f"fold_{fold}" / "models" / "model.pt"
+        assert content["bundle"]["weights_sha256"] == sha256_file(weights)
 
 
 def test_all_held_out_cases_are_scored_together(run) -> None:
@@ -84,3 +90,46 @@ def test_cases_without_fold_and_torn_patients_are_refused(tmp_path: Path, bundle
     save_manifest(path, content.model_copy(update={"training": tuple(torn)}))
     with pytest.raises(ConfigError, match="found 1 patients in several"):
         train_folds(source, manifest=path, out=tmp_path / "run")
+
+
+@pytest.fixture
+def untrained(tmp_path: Path, bundles: Path, monkeypatch) -> tuple[Path, Path, dict[int, str]]:
+    """Return a bundle whose weights say that they saw fold 1, its manifest, and what each fold starts from."""
+    starts: dict[int, str] = {}
+
+    def stop(bundle, *, overrides, **_):
+        starts[overrides["fold"]] = overrides.get("finetune_model_path")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folds, "train", stop)
+    manifest = _manifest(tmp_path / "data")
+    seen = [case for case in load_manifest(manifest).training if case.fold == 1]
+    encoder = tmp_path / "fold_0" / "models" / "encoder.pt"
+    encoder.parent.mkdir(parents=True)
+    encoder.write_bytes(b"weights")
+    stage = {"stage": "pretrain", "cases": [case_hash(case.id, case.image) for case in seen]}
+    write_json(encoder.with_suffix(".json"), {"sha256": sha256_file(encoder), "stages": [stage]})
+    copy_bundle(bundles / "hippocampus_mri_supervised", tmp_path / "bundle")
+    for file in encoder.parent.iterdir():
+        shutil.copy(file, tmp_path / "bundle" / "models")
+    return tmp_path / "bundle", manifest, starts
+
+
+def test_an_encoder_that_saw_images_of_a_scored_fold_is_warned_of(untrained, tmp_path: Path, caplog) -> None:
+    bundle, manifest, _ = untrained
+    with pytest.raises(KeyboardInterrupt):
+        train_folds(bundle, manifest=manifest, out=tmp_path / "run")
+    assert "folds 1: transductive: the encoder saw the images, not the labels, of the scored folds" in caplog.text
+    caplog.clear()
+    with pytest.raises(KeyboardInterrupt):
+        train_folds(bundle, manifest=manifest, out=tmp_path / "run", overrides={"finetune": False})
+    assert "transductive" not in caplog.text
+
+
+def test_each_fold_can_start_from_an_encoder_that_never_saw_it(untrained, tmp_path: Path, caplog) -> None:
+    bundle, manifest, starts = untrained
+    path = str(tmp_path / "fold_{fold}" / "models" / "encoder.pt")
+    with pytest.raises(KeyboardInterrupt):
+        train_folds(bundle, manifest=manifest, out=tmp_path / "run", overrides={"finetune_model_path": path})
+    assert starts == {0: path.format(fold=0)}
+    assert "transductive" not in caplog.text

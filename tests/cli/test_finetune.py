@@ -112,6 +112,15 @@ def test_broken_data_stop_before_training(tmp_path: Path, capsys: pytest.Capture
     assert "Nothing was trained" in printed.err
 
 
+def test_a_network_for_other_channels_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    manifest = write_phantoms(tmp_path / "data")
+    network = '{"_target_": "medssl.networks.CSwinUNet", "in_channels": 3, "out_channels": "@output_classes"}'
+    options = ("--from-scratch", "--set", f"network_def={network}")
+    assert _finetune(manifest, tmp_path / "phantom_mri_new", *options) == exit_codes.USAGE
+    assert "in_channels: expected 1, as many as each case has images, got 3" in capsys.readouterr().err
+    assert not (tmp_path / "phantom_mri_new").exists()
+
+
 def test_a_name_that_makes_no_valid_bundle_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     manifest = write_phantoms(tmp_path / "data", training=2, validation=1)
     assert _finetune(manifest, tmp_path / "Mine") == exit_codes.USAGE

@@ -155,6 +155,21 @@ def test_images_and_labelled_cases_are_listed_by_part(manifest: str) -> None:
     assert _ids(labelled_cases(manifest=manifest, parts=["validation"])) == ["v"]
 
 
+def test_images_of_a_fold_to_score_and_other_exams_of_its_patients_are_left_out(tmp_path: Path) -> None:
+    content = Manifest(
+        name="small",
+        modality="MR",
+        labels={"0": "background", "1": "organ"},
+        training=(_case("a", fold=0, patient="p"), _case("b", fold=1, patient="q")),
+        unlabeled=(_case("u", patient="p"), _case("w")),
+    )
+    save_manifest(tmp_path / "m.json", content)
+    assert _ids(image_cases(manifest=str(tmp_path / "m.json"), exclude_fold=0)) == ["b", "w"]
+    assert len(image_cases(manifest=str(tmp_path / "m.json"))) == 4
+    with pytest.raises(ConfigError, match="no training case is in fold 7; the folds are"):
+        image_cases(manifest=str(tmp_path / "m.json"), exclude_fold=7)
+
+
 def test_predictions_become_labels_of_unlabelled_cases(manifest: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="found none of u"):
         pseudo_labelled_cases(manifest=manifest, predictions=str(tmp_path))

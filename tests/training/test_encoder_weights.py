@@ -11,9 +11,11 @@ from ignite.engine import Engine
 from phantoms import write_phantoms
 
 from medssl.core.errors import CheckpointError, ConfigError
+from medssl.data.datasets import image_cases
+from medssl.data.manifest import load_manifest
 from medssl.networks import SplitSegResNet
 from medssl.training import EncoderWeights, InitialWeights
-from medssl.training.encoder_weights import read_encoder_json
+from medssl.training.encoder_weights import read_encoder_json, saw_cases
 
 
 def _network() -> SplitSegResNet:
@@ -37,6 +39,38 @@ def test_trained_decoder_blocks_are_saved_under_the_networks_names(tmp_path: Pat
     assert {name.split(".")[0] for name in state} == {"convInit", "down_layers", "up_samples", "up_layers"}
     assert not any(name.startswith(("up_layers.1", "up_samples.1", "conv_final")) for name in state)
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in state.items())
+
+
+def test_decoder_blocks_that_were_frozen_are_not_saved(tmp_path: Path) -> None:
+    network = _network()
+    for module in network.decoder_modules(2):
+        module.requires_grad_(requires_grad=False)
+    for module in network.decoder_modules(1):
+        module.requires_grad_(requires_grad=True)
+    path = _save(tmp_path, network, decoder_blocks=2)
+    assert read_encoder_json(path)["decoder_blocks"] == 1
+    assert not any(name.startswith(("up_layers.1", "up_samples.1")) for name in torch.load(path, weights_only=True))
+    network.requires_grad_(requires_grad=False)
+    assert read_encoder_json(_save(tmp_path, network, decoder_blocks=2))["decoder_blocks"] == 0
+    # Loaded from an earlier stage they are not random
+    again = _save(tmp_path / "b", network, "second", decoder_blocks=2, start_from=str(path))
+    assert read_encoder_json(again)["stages"][-1]["decoder_blocks"] == 2
+
+
+def test_weights_tell_which_cases_they_saw(tmp_path: Path) -> None:
+    manifest = write_phantoms(tmp_path / "cases", training=3, validation=0)
+    learnt = image_cases(manifest=str(manifest))[:2]
+    encoder = read_encoder_json(_save(tmp_path, _network(), cases=learnt))
+    cases = load_manifest(manifest).training
+    assert [saw_cases(encoder, [case], "any") for case in cases] == [True, True, False]
+    assert not any(case.id in json.dumps(encoder["stages"][0]["cases"]) for case in cases)
+
+
+def test_weights_that_name_no_cases_are_known_by_their_manifest(tmp_path: Path) -> None:
+    encoder = read_encoder_json(_save(tmp_path, _network()))
+    dataset = load_manifest(tmp_path / "data" / "manifest.json")
+    assert saw_cases(encoder, dataset.training, dataset.sha256())
+    assert not saw_cases(encoder, dataset.training, "another")
 
 
 def test_a_later_stage_continues_the_list_and_replaces_its_own_entry(tmp_path: Path) -> None:

@@ -149,3 +149,13 @@ def test_workers_leave_the_signals_of_the_group_to_the_main_process() -> None:
     sampler = StreamSampler(data, samples_per_epoch=1)
     loader = DataLoader(data, batch_size=1, sampler=sampler, num_workers=1)
     assert [batch.item() for batch in TwoStreamLoader(loader)] == [True]
+
+
+def test_cases_without_any_lesion_are_warned_of_once(caplog) -> None:
+    for rank in range(2):
+        LesionSampler(range(3), positive=[False] * 3, samples_per_epoch=2, rank=rank, world_size=2)
+    assert [record.getMessage() for record in caplog.records if "none of the 3 training cases" in record.getMessage()]
+    assert len(caplog.records) == 1
+    caplog.clear()
+    LesionSampler(range(3), positive=[False, True, False], samples_per_epoch=2)
+    assert not caplog.records

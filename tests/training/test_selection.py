@@ -64,6 +64,16 @@ def _finish(tmp_path: Path, record: BestRecord, *, enabled: bool) -> bool:
     return (tmp_path / "m.pt").exists()
 
 
+def test_validations_without_a_number_are_not_called_no_validation(tmp_path: Path, caplog) -> None:
+    record, resumed = _train(tmp_path, (float("nan"), float("nan"))), BestRecord()
+    resumed.load_state_dict(record.state_dict())
+    assert _finish(tmp_path, resumed, enabled=False)
+    assert "none of 2 validations gave a number" in caplog.text
+    caplog.clear()
+    assert _finish(tmp_path, BestRecord(), enabled=False)
+    assert "no validation took place" in caplog.text
+
+
 def test_the_last_weights_are_saved_only_where_they_are_wanted_or_nothing_was_validated(tmp_path: Path) -> None:
     validated = BestRecord()
     validated.load_state_dict({"metric": 0.5, "epoch": 3})

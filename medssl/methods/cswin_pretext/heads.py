@@ -28,11 +28,13 @@ class Answers(NamedTuple):
     """What the heads say of patches (N, C, X, Y, Z); None for tasks that are off.
 
     Attributes:
+        pooled: Means of the deepest features, (N, F), without graph; what the monitors look at.
         turns: Logits (N, 4) of the quarter turns.
         embeddings: (N, d), not yet of length 1.
         images: The clean patches, (N, C, X, Y, Z).
     """
 
+    pooled: Tensor
     turns: Tensor | None
     embeddings: Tensor | None
     images: Tensor | None
@@ -56,7 +58,8 @@ class PretextNet(nn.Module):
         width: Width of an embedding.
 
     Raises:
-        ConfigError: If no task is on, the network has no encoder, or fewer blocks.
+        ConfigError: If no task is on, the network has no encoder or fewer blocks, or the light decoder would see one
+            voxel.
 
     Note:
         Source: Tang et al., CVPR 2022 for the three heads; the mean instead of tokens, two layers for contrast and the
@@ -87,9 +90,14 @@ class PretextNet(nn.Module):
             raise ConfigError(message)
         self.blocks = decoder_blocks if inpainting and decoder == "unet" else 0
         train_only(network, [*self.network.encoder_modules(), *self.network.decoder_modules(self.blocks)])
-        deepest, restored = (
-            feature_shape(network, image_size, in_channels, blocks=blocks)[0] for blocks in (0, self.blocks)
-        )
+        shape = feature_shape(network, image_size, in_channels, blocks=0)
+        deepest, restored = shape[0], feature_shape(network, image_size, in_channels, blocks=self.blocks)[0]
+        if inpainting and not self.blocks and shape[1:].numel() == 1:
+            message = (
+                f"PretextNet: patches of {tuple(image_size)} voxels end in one voxel, which the light decoder cannot "
+                'normalise. Take a larger patch_size, or decoder "unet".'
+            )
+            raise ConfigError(message)
         self.turns = nn.Linear(deepest, _QUARTERS) if rotation else None
         self.projection = (
             nn.Sequential(nn.Linear(deepest, width), nn.ReLU(), nn.Linear(width, width)) if contrast else None
@@ -107,6 +115,7 @@ class PretextNet(nn.Module):
             deep = self.network.decode_blocks(features, self.blocks)
             images = self.image(deep, [tuple(each.shape[2:]) for each in features[-2::-1]])
         return Answers(
+            pooled=pooled.detach(),
             turns=None if self.turns is None else self.turns(pooled),
             embeddings=None if self.projection is None else self.projection(pooled),
             images=images,

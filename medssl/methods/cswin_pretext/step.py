@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,8 @@ from medssl.methods.cswin_pretext.views import corrupt, draw_turns, turn_in_plan
 from medssl.training.distributed import gather_rows, process_rank
 from medssl.training.health import Embedded
 from medssl.training.optimization import Optimization
+
+_UNEQUAL = 0.01  # share by which the sides of a voxel may differ in the plane
 
 
 class TaskWeights(NamedTuple):
@@ -56,10 +59,11 @@ class PretextStep:
         contrast: `ContrastiveLoss`; negatives are views of other patches, of all processes.
         weights: Weights of the tasks, as `TaskWeights`, in the order rotation, contrast, inpainting.
         masked_only: Compare restored voxels only where they were replaced, instead of everywhere.
+        spacing_mm: Voxel size of the patches along X, Y, Z, which must be the same along X and Y; None does not check.
         seed: Seed of the run.
 
     Raises:
-        ConfigError: If weights are negative or all 0.
+        ConfigError: If weights are negative or all 0, or voxels are longer one way of the plane than the other.
 
     Note:
         Source: Li et al., Med Phys 2025 (tasks) after Tang et al., CVPR 2022 (recipe, weights 1, 1, 1, L1 everywhere).
@@ -72,12 +76,15 @@ class PretextStep:
         contrast: ContrastiveLoss | None = None,
         weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
         masked_only: bool = False,
+        spacing_mm: Sequence[float] | None = None,
         seed: int = 0,
     ) -> None:
         self.weights = TaskWeights(*weights)
         if min(self.weights) < 0 or not any(self.weights):
             message = f"PretextStep: expected weights of at least 0, not all 0, got {tuple(self.weights)}."
             raise ConfigError(message)
+        if spacing_mm is not None:
+            _check_square_voxels(spacing_mm)
         self.optimization = optimization
         self.contrast = contrast or ContrastiveLoss(temperature=0.5, decoupled=True)
         self.masked_only = masked_only
@@ -121,26 +128,25 @@ class PretextStep:
         device = images.device
         return Views(clean, corrupted, changed, turns.to(device), sources.to(device))
 
-    def losses(self, answers: Answers, views: Views) -> tuple[dict[str, Tensor], dict[str, Any], Embedded | None]:
+    def losses(self, answers: Answers, views: Views) -> tuple[dict[str, Tensor], dict[str, Any], Embedded]:
         """Return the loss of each task that is on and weighs, what is logged of them, and what the monitors see."""
         losses: dict[str, Tensor] = {}
         log: dict[str, Any] = {}
-        embedded = None
+        # The features that a training goes on with; the trainer's loss is a sum of tasks, so no collapse value of it
+        pooled, sources = answers.pooled.float(), views.sources + process_rank() * len(views.sources)
+        embedded = Embedded(normalize(gather_rows(pooled), dim=1), gather_rows(sources))
         if answers.turns is not None and self.weights.rotation:
             logits = answers.turns.float()
             losses["rotation"] = cross_entropy(logits, views.turns)
             log["rotation_accuracy"] = (logits.detach().argmax(1) == views.turns).float().mean()
         if answers.embeddings is not None and self.weights.contrast:
             embeddings = gather_rows(answers.embeddings.float())
-            sources = gather_rows(views.sources + process_rank() * len(views.sources))
-            masks = same_source_masks(sources)
+            masks = same_source_masks(embedded.sources)
             losses["contrast"] = self.contrast(embeddings, masks)
             log["negatives"] = float(masks.negatives.sum(1).float().mean())
             collapse = collapse_value(masks, decoupled=self.contrast.decoupled)
             if collapse:
                 log["contrast_to_collapse"] = losses["contrast"].detach() / collapse
-            # The monitors would compare the sum of all tasks with it, so the comparison is logged here
-            embedded = Embedded(normalize(embeddings.detach(), dim=1), sources)
         if answers.images is not None and self.weights.inpainting:
             losses["inpainting"] = self._restored(answers.images.float(), views)
         if not losses:
@@ -154,6 +160,17 @@ class PretextStep:
             return difference.mean()
         where = views.changed.expand_as(difference)
         return (difference * where).sum() / where.sum().clamp(min=1)
+
+
+def _check_square_voxels(spacing_mm: Sequence[float]) -> None:
+    x, y = float(spacing_mm[0]), float(spacing_mm[1])
+    # Below 0 the images keep spacings of their own, which nothing promises to be equal
+    if min(x, y) <= 0 or abs(x - y) > _UNEQUAL * max(x, y):
+        message = (
+            f"PretextStep: expected voxels as wide as high, because quarter turns exchange X and Y, got {x:g} x {y:g} "
+            "mm. Change resample_to_spacing; the slice axis comes last."
+        )
+        raise ConfigError(message)
 
 
 def same_source_masks(sources: Tensor) -> PairMasks:

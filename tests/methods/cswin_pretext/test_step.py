@@ -13,6 +13,7 @@ from medssl.core.errors import ConfigError
 from medssl.losses.contrastive import ContrastiveLoss
 from medssl.methods.cswin_pretext.heads import Answers
 from medssl.methods.cswin_pretext.step import Views, same_source_masks
+from medssl.methods.cswin_pretext.views import turn_in_plane
 
 
 def _views(rows: int = 3) -> Views:
@@ -23,6 +24,7 @@ def _answers(views: Views) -> Answers:
     generator = torch.Generator().manual_seed(2)
     rows = len(views.sources)
     return Answers(
+        pooled=torch.randn(rows, 12, generator=generator),
         turns=torch.randn(rows, 4, generator=generator),
         embeddings=torch.randn(rows, 8, generator=generator),
         images=torch.randn(views.clean.shape, generator=generator),
@@ -40,6 +42,47 @@ def test_a_step_lowers_its_loss_and_logs_each_task() -> None:
     assert output["log"]["negatives"] == 2  # the two views of the other patch
     total = sum(output["log"][f"loss_{task}"] for task in ("rotation", "contrast", "inpainting"))
     torch.testing.assert_close(output["loss"], total)
+
+
+def test_the_target_is_the_patch_turned_by_what_the_labels_say() -> None:
+    images = batch(3)["image"]
+    views = make_step(small_net()).views(images, iteration=4)
+    assert torch.equal(views.clean, turn_in_plane(images.repeat(2, 1, 1, 1, 1), views.turns))
+    assert len(views.turns.unique()) == 4
+    for row, (turn, source) in enumerate(zip(views.turns.tolist(), views.sources.tolist(), strict=True)):
+        assert torch.equal(views.clean[row].rot90(-turn, (1, 2)), images[source])
+
+
+def test_the_corrupted_patch_differs_from_its_target_where_it_was_changed_and_nowhere_else() -> None:
+    views = _views()
+    assert torch.equal(views.corrupted != views.clean, views.changed.expand_as(views.clean))
+    assert views.changed.flatten(1).any(1).all()
+
+
+def test_the_network_sees_the_corrupted_patches() -> None:
+    net, seen = small_net(), []
+    net.register_forward_pre_hook(lambda _, patches: seen.append(patches[0].clone()))
+    step = make_step(net)
+    step(engine(net, iteration=7), batch())
+    assert len(seen) == 1
+    assert torch.equal(seen[0], step.views(batch()["image"], 7).corrupted)
+
+
+def test_the_weights_of_the_tasks_scale_their_losses_and_what_is_learnt() -> None:
+    net, weights = small_net(), (2.0, 0.5, 3.0)
+    step = make_step(net, weights=weights)
+    before = [each.clone() for each in (net.turns.bias, net.projection[-1].bias, net.image.head.bias)]
+    views = step.views(batch()["image"], 1)
+    losses, _, _ = step.losses(net.train()(views.corrupted), views)
+    parts = [
+        weight * losses[task] for weight, task in zip(weights, ("rotation", "contrast", "inpainting"), strict=True)
+    ]
+    slopes = torch.autograd.grad(sum(parts), [net.turns.bias, net.projection[-1].bias, net.image.head.bias])
+    output = step(engine(net, iteration=1), batch())
+    torch.testing.assert_close(output["loss"], sum(parts).detach())
+    after = (net.turns.bias, net.projection[-1].bias, net.image.head.bias)
+    for old, new, slope in zip(before, after, slopes, strict=True):
+        torch.testing.assert_close(new.detach(), old - 0.01 * slope)
 
 
 def test_losses_equal_slow_ones() -> None:
@@ -108,3 +151,22 @@ def test_a_batch_of_one_patch_trains_without_negatives() -> None:
     assert torch.isfinite(output["loss"])
     assert output["log"]["negatives"] == 0
     assert tuple(output["image"].shape[2:]) == SIZE
+
+
+def test_voxels_that_are_not_square_in_the_plane_are_refused() -> None:
+    make_step(small_net(), spacing_mm=[0.5, 0.502, 3.0])
+    for spacing in ([0.5, 0.7, 3.0], [3.0, 0.5, 0.5], [-1, -1, 3.0]):
+        with pytest.raises(ConfigError, match="voxels as wide as high"):
+            make_step(small_net(), spacing_mm=spacing)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (1.0, 0.0, 1.0)])
+def test_the_monitors_see_the_deepest_features_whatever_the_weights(weights: tuple) -> None:
+    net = small_net(contrast=bool(weights[1]))
+    step = make_step(net, weights=weights)
+    views = step.views(batch()["image"], 1)
+    expected = normalize(net.network.train().encode(views.corrupted)[-1].mean((2, 3, 4)), dim=1)
+    embedded = step(engine(net, iteration=1), batch())["embedded"]
+    torch.testing.assert_close(embedded.embeddings, expected.detach())
+    assert not embedded.embeddings.requires_grad
+    assert torch.equal(embedded.sources, views.sources)
