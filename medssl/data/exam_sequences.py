@@ -15,6 +15,7 @@ from medssl.data.volumes import Header
 AdcScaling = Literal["zscore", "fixed"]
 
 _COARSEST_MM = 1.0
+_ROUNDING_MM = 1e-3  # spacings come out of affines in single precision, a little off what the scanner was set to
 _LEAST_COVERED = 0.5
 _CENTRAL_MM = 60.0
 # Median of the positive voxels in the middle of a pelvis in 1e-6 mm2/s; prostate, muscle and bladder lie around it
@@ -35,7 +36,7 @@ def require_fine_t2w(header: Header) -> None:
     upwards = next(axis for axis, code in enumerate(header.orientation) if code in "SI")
     shown = " x ".join(f"{value:.3g}" for value in header.spacing_mm)
     in_plane = np.delete(spacing, upwards)
-    if in_plane.max() > _COARSEST_MM:
+    if in_plane.max() > _COARSEST_MM + _ROUNDING_MM:
         text = f"{header.path.name}: expected an axial T2W of at most 1 mm in its plane, found {shown} mm."
         fix = "Use the axial T2W of the exam at its full resolution, or leave the exam out."
         raise GeometryError(text, fix=fix, code="t2w-spacing")

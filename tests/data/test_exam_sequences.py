@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+from data.small_exams import save
 
 from medssl.core.errors import GeometryError, ImageError
 from medssl.data.exam_sequences import judge_coverage, normalise, require_adc_units, require_fine_t2w
-from medssl.data.volumes import Header
+from medssl.data.volumes import Header, read_header
 
 
 def _header(shape=(20, 20, 5), spacing=(2.0, 2.0, 3.0)):
@@ -60,6 +62,17 @@ def test_a_coarse_t2w_is_refused_and_so_is_another_plane():
         with pytest.raises(GeometryError, match="at most 1 mm in its plane") as error:
             require_fine_t2w(_header(spacing=spacing))
         assert error.value.code == "t2w-spacing"
+
+
+def test_an_oblique_t2w_of_one_mm_is_fine_whatever_its_header_rounds_to(tmp_path):
+    rng, refused = np.random.default_rng(0), 0
+    for number in range(20):
+        turn = nib.eulerangles.euler2mat(*rng.uniform(-0.3, 0.3, 3)) @ np.diag([1.0, 1.0, 3.0])
+        path = save(tmp_path / f"{number}.nii", np.zeros((2, 2, 2), np.int16), nib.affines.from_matvec(turn))
+        header = read_header(path)
+        refused += max(header.spacing_mm[:2]) > 1
+        require_fine_t2w(header)
+    assert refused > 5  # without a tolerance
 
 
 def test_cover_of_none_is_an_error_and_of_less_than_half_a_warning():
