@@ -47,7 +47,7 @@ def import_(
     from medssl.core.errors import ConfigError
     from medssl.core.files import keep_source
     from medssl.core.findings import has_errors
-    from medssl.data.import_cases import ImportOptions
+    from medssl.data.import_cases import ImportOptions, NothingImportedError
     from medssl.data.importers import exam_options, import_data, parse_labels
     from medssl.data.manifest import PARTS, save_manifest
 
@@ -63,7 +63,11 @@ def import_(
         test_as_unlabeled=use_test_as_unlabeled,
         exams=exam_options(crop=crop, adc_scaling=adc_scaling, label_values=label_values),
     )
-    imported = import_data(source, options, layout=layout)
+    try:
+        imported = import_data(source, options, layout=layout)
+    except NothingImportedError as error:
+        show_findings(error.findings)
+        raise
     save_manifest(out, imported.manifest)
     show_findings(imported.findings)
     counts = ", ".join(f"{len(imported.manifest.part(part))} {part}" for part in PARTS)

@@ -33,6 +33,7 @@ GRID_FILE = "exam.json"
 """Beside the images of an exam: the grid of its T2W, the hashes of what it was made from, and what was noticed."""
 
 _HIGHEST_GRADE = 5
+_LISTED = 6
 _SIGNIFICANT = {"isup": 2, "binary": 1}
 _HIGHEST = {"isup": _HIGHEST_GRADE, "binary": 1}
 
@@ -121,9 +122,17 @@ def _absent(exam: ExamFiles) -> list[Finding]:
     missing = [sequence.upper() for sequence in SEQUENCES if exam.one(sequence) is None]
     if not missing:
         return []
-    there = ", ".join(paths[0].name for role, paths in exam.files.items() if role in SEQUENCES)
-    text = f"expected T2W, ADC and HBV (high-b DWI), found no {' and no '.join(missing)} beside {there}."
-    fix = "Add the file under the name of its sequence, or leave the exam out."
+    there = [paths[0].name for role, paths in exam.files.items() if role in SEQUENCES]
+    if there:
+        found = f"no {' and no '.join(missing)} beside {', '.join(there)}"
+    else:
+        names = [path.name for paths in exam.files.values() for path in paths]
+        found = f"none of them, only {', '.join(names[:_LISTED])}{', ...' if len(names) > _LISTED else ''}"
+    text = f"expected T2W, ADC and HBV (high-b DWI), found {found}."
+    fix = (
+        "Name the files after their sequences, in a folder for each exam (t2w, adc and hbv, with label and gland where "
+        "there are some) or with the exam in front (17_t2w), or leave the exam out."
+    )
     return [Finding(code="sequence-missing", severity="error", case=exam.id, text=text, fix=fix)]
 
 

@@ -32,7 +32,8 @@ def import_bpmri(source: Path, options: ImportOptions) -> Imported:
         options: What the user says; images are written below `options.root`.
 
     Raises:
-        ConfigError: If no exam could be imported.
+        NothingImportedError: If no exam could be imported; it carries the findings.
+        ConfigError: If there is no exam, or the results would lie among the sources.
     """
     exams, findings = find_exams(source)
     _require_exams(source, exams, options.root)

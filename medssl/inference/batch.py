@@ -238,8 +238,8 @@ class _CaseRunner:
 
 def _lost(confidences: Sequence[float], candidates: int, case: ImageCase) -> Finding:
     text = (
-        f"expected every candidate on the grid of the T2W too, found {len(confidences)} of {candidates} without a voxel "
-        f"there (confidence up to {confidences[0]:.3f}): too small for it, outside it, or beside a stronger one."
+        f"expected every candidate on the grid of the T2W too, found {len(confidences)} of {candidates} without a "
+        f"voxel there (confidence up to {confidences[0]:.3f}): too small for it, outside it, or beside a stronger one."
     )
     fix = f"Look for it in {case.id}_{DETECTION_MAP}.nii.gz, on the grid of the import, or in run.json."
     return Finding(code="candidate-lost", severity="warning", case=case.id, text=text, fix=fix)
