@@ -80,6 +80,13 @@ def test_grades_of_one_only_are_asked_about(tmp_path):
     assert import_data(tmp_path / "src", binary, layout="bpmri").findings == []
 
 
+def test_what_a_fixed_adc_needs_of_the_bundle_is_said(tmp_path):
+    write_exam(tmp_path / "src" / "a")
+    (finding,) = import_data(tmp_path / "src", _options(tmp_path, adc_scaling="fixed"), layout="bpmri").findings
+    assert (finding.code, finding.severity) == ("adc-fixed", "info")
+    assert "--set intensity_mean=[null,0,null] --set intensity_deviation=[null,1,null]" in finding.fix
+
+
 def test_where_there_is_no_exam_the_names_are_explained(tmp_path):
     (tmp_path / "src").mkdir()
     with pytest.raises(ConfigError, match="expected exams of t2w, adc and hbv"):
