@@ -118,6 +118,37 @@ def test_a_lesion_outside_the_crop_is_not_lost_in_silence(tmp_path):
     assert _codes(_run(folder, crop=(4, 4, 5))) == [("lesion-cropped", "error")]
 
 
+def test_a_label_takes_the_value_of_its_nearest_voxel(tmp_path):
+    folder = write_exam(tmp_path / "exam", spacing=(0.4, 0.4, 3.0))
+    shape, affine = t2w_grid((0.4, 0.4, 3.0))
+    ragged = np.random.default_rng(0).integers(0, 6, shape).astype(np.uint8)
+    save(folder / "lesion.nii.gz", ragged, affine)
+    _run(folder, crop=(20, 20, 5))
+    label = _read(tmp_path, "label")
+    places = np.moveaxis(np.indices(label.shape), 0, -1)
+    index = nib.affines.apply_affine(np.linalg.solve(affine, label.affine), places)
+    nearest = np.floor(index + 0.5).astype(int)
+    sure = np.abs(index - nearest).max(-1) < 0.49  # a place between two voxels may take either
+    assert (sure.sum(), np.abs(index - nearest).max() > 0.3) == (2000, True)
+    expected = ragged[tuple(np.moveaxis(nearest, -1, 0))] >= 2
+    np.testing.assert_array_equal(label.get_fdata()[sure] > 0, expected[sure])
+
+
+def test_a_gland_mask_on_another_grid_moves_nothing_and_is_named(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    shape, affine = t2w_grid()
+    gland = lesion(positions(shape, affine)).astype(np.uint8)
+    beside = affine @ nib.affines.from_matvec(np.eye(3), [3, 0, 0])
+    for voxels, where in ((gland[1:], affine), (gland, beside)):
+        save(folder / "gland.nii.gz", voxels, where)
+        (finding,) = _run(folder).findings
+        assert (finding.code, finding.severity, finding.where) == ("gland-unusable", "warning", "gland.nii.gz")
+    with_gland = _read(tmp_path, "label").affine
+    (folder / "gland.nii.gz").unlink()
+    _run(folder)
+    np.testing.assert_array_equal(with_gland, _read(tmp_path, "label").affine)
+
+
 def test_a_gland_mask_moves_the_crop(tmp_path):
     folder = write_exam(tmp_path / "exam")
     shape, affine = t2w_grid()
