@@ -55,3 +55,18 @@ def test_inference_treats_sequences_as_the_training_was_told(tmp_path):
     run = shutil.copytree(BUNDLE, tmp_path / "run")
     write_inherited(run, load_config(run, ("train",), KEEP_ADC), KEEP_ADC)
     assert torch.equal(_normalised(run, ("inference",), "preprocessing", {})[1], _image()[1])
+
+
+def test_samples_with_a_lesion_are_centred_on_it_and_exams_without_one_stay():
+    steps = ConfigParser(load_config(BUNDLE, ("train",), {"patch_size": [8, 8, 4]}).content)
+    (crop,) = [
+        each
+        for each in steps.get_parsed_content("train::preprocessing").transforms
+        if type(each).__name__ == "RandCropByPosNegLabeld"
+    ]
+    crop.set_random_state(0)
+    label = torch.zeros(1, 24, 24, 6)
+    assert crop({"image": label.expand(3, -1, -1, -1), "label": label})[0]["image"].shape == (3, 8, 8, 4)
+    label[0, 15:18, 6:9, 2:4] = 1
+    patches = [crop({"image": label.expand(3, -1, -1, -1), "label": label})[0]["label"] for _ in range(12)]
+    assert all(patch[0, 4, 4, 2] == 1 for patch in patches)
