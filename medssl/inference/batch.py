@@ -302,6 +302,7 @@ def _header(predictor: Predictor, *, probabilities: bool, startup_seconds: float
             "probabilities": probabilities,
             "maps": list(predictor.map_names),
             **({"lesion_candidates": predictor.candidates.to_json()} if predictor.candidates else {}),
+            **({"mirrors": [list(axes) for axes in predictor.mirrors]} if predictor.mirrors else {}),
         },
         "device": str(predictor.device),
         "lanes": predictor.lanes,
