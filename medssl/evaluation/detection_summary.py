@@ -170,9 +170,7 @@ class DetectionEvaluation:
         if counts["scored"] and counts["cases_without_candidate"] == counts["scored"]:
             values = {"an AUROC": metrics["auroc"].value, "an AP": metrics["ap"].value}
             defined = " and ".join(f"{name} of {value:g}" for name, value in values.items() if value is not None)
-            said.append(
-                f"No case has any candidate{f': {defined} then say that nothing was detected' * bool(defined)}."
-            )
+            said.append(f"No case has any candidate{f', which gives {defined}' if defined else ''}.")
         elif counts["positive"] and not counts["found"]:
             rests = f"; the AUROC rests on false candidates ({counts['false_candidates']} in all)"
             defined = rests if metrics["auroc"].value is not None else ""

@@ -85,6 +85,24 @@ def test_sequences_that_do_not_overlap_are_one_finding_each(tmp_path):
     assert _codes(result) == [("sequence-overlap", "error")] * 2
 
 
+def test_a_small_field_of_view_is_one_warning(tmp_path):
+    assert _codes(_run(write_exam(tmp_path / "exam"), crop=(80, 80, 8))) == [("t2w-coverage", "warning")]
+
+
+def test_diffusion_beside_most_of_the_crop_is_one_error_each(tmp_path):
+    result = _run(write_exam(tmp_path / "exam", shift=(20, 0, 0)))
+    assert _codes(result) == [("sequence-coverage", "error")] * 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sequence_of_four_dimensions_gets_a_remedy_for_exams(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    save(folder / "hbv.nii.gz", np.zeros((14, 12, 5, 2), np.int16), np.eye(4))
+    (finding,) = _run(folder).findings
+    assert (finding.code, finding.where) == ("image-dimensions", "hbv.nii.gz")
+    assert finding.fix.startswith("Write one 3D volume")
+
+
 @pytest.mark.parametrize("factor", [0.001, 0.1, 10, 1000])
 def test_adc_in_wrong_units_is_one_finding(tmp_path, factor):
     assert _codes(_run(write_exam(tmp_path / "exam", adc_factor=factor))) == [("adc-units", "error")]

@@ -8,7 +8,13 @@ import pytest
 from data.small_exams import save
 
 from medssl.core.errors import GeometryError, ImageError
-from medssl.data.exam_sequences import judge_coverage, normalise, require_adc_units, require_fine_t2w
+from medssl.data.exam_sequences import (
+    judge_field_of_view,
+    normalise,
+    require_adc_units,
+    require_coverage,
+    require_fine_t2w,
+)
 from medssl.data.volumes import Header, read_header
 
 
@@ -75,15 +81,27 @@ def test_an_oblique_t2w_of_one_mm_is_fine_whatever_its_header_rounds_to(tmp_path
     assert refused > 5  # without a tolerance
 
 
-def test_cover_of_none_is_an_error_and_of_less_than_half_a_warning():
+@pytest.mark.parametrize(("covered", "code"), [(0, "sequence-overlap"), (4, "sequence-coverage"), (5, None)])
+def test_a_diffusion_sequence_has_to_cover_half_of_the_t2w(covered, code):
+    inside, within = np.zeros((20, 1, 1), bool), np.zeros((20, 1, 1), bool)
+    inside[:covered] = True
+    within[:10] = True  # the T2W itself ends here
+    if code is None:
+        require_coverage(_header(), inside, within=within, sequence="adc")
+        return
+    with pytest.raises(GeometryError, match="expected ADC") as error:
+        require_coverage(_header(), inside, within=within, sequence="adc")
+    assert error.value.code == code
+
+
+def test_a_small_t2w_is_a_warning_with_a_remedy_of_its_own():
     inside = np.zeros((10, 1, 1), bool)
-    with pytest.raises(GeometryError, match="no overlap in space"):
-        judge_coverage(_header(), inside, case="c", sequence="adc")
     inside[:4] = True
-    (finding,) = judge_coverage(_header(), inside, case="c", sequence="adc")
-    assert (finding.severity, finding.code) == ("warning", "sequence-coverage")
+    (finding,) = judge_field_of_view(_header(), inside, case="c")
+    assert (finding.severity, finding.code, "40% of the crop" in finding.text) == ("warning", "t2w-coverage", True)
+    assert "smaller --crop" in finding.fix
     inside[:5] = True
-    assert judge_coverage(_header(), inside, case="c", sequence="adc") == []
+    assert judge_field_of_view(_header(), inside, case="c") == []
 
 
 def test_only_measured_voxels_count_for_the_scale():

@@ -96,8 +96,8 @@ def test_no_detection_at_all_is_said():
 @pytest.mark.parametrize(
     ("cases", "said"),
     [
-        ((_case(0, 1), _case(1, 0)), "No case has any candidate: an AUROC of 0.5 and an AP of 0 then say that nothing"),
-        ((_case(0, 1), _case(1, 1)), "No case has any candidate: an AP of 0 then say"),
+        ((_case(0, 1), _case(1, 0)), "No case has any candidate, which gives an AUROC of 0.5 and an AP of 0."),
+        ((_case(0, 1), _case(1, 1)), "No case has any candidate, which gives an AP of 0."),
         ((_case(0, 0), _case(1, 0)), "No case has any candidate."),
         ((_case(0, 1, (0.9, "false")), _case(1, 1)), "None of the 2 lesions was found."),
     ],
