@@ -47,6 +47,7 @@ def layer_decay_groups(
     if not enabled or decay == 1:
         return [{"params": list(network.parameters()), "lr": learning_rate}]
     inner = undistributed(network)
+    parameters = list(inner.parameters())
     if not isinstance(inner, _Staged):
         message = (
             f"layer_decay: expected a network whose encoder has a stem and stages, as CSwinUNet, got "
@@ -55,7 +56,7 @@ def layer_decay_groups(
         raise ConfigError(message)
     layers = _layers(inner)
     encoder = {id(parameter) for layer in layers for parameter in layer}
-    groups = [{"params": [each for each in inner.parameters() if id(each) not in encoder], "lr": learning_rate}]
+    groups = [{"params": [each for each in parameters if id(each) not in encoder], "lr": learning_rate}]
     for distance, layer in enumerate(reversed(layers), start=1):
         groups.append({"params": layer, "lr": learning_rate * decay**distance})
     return groups

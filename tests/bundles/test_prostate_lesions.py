@@ -72,7 +72,7 @@ def test_samples_with_a_lesion_are_centred_on_it_and_exams_without_one_stay():
     assert all(patch[0, 4, 4, 2] == 1 for patch in patches)
 
 
-@pytest.mark.parametrize(("finetune", "lowest"), [(True, 0.0002 * 0.8**7), (False, 0.0002)])
+@pytest.mark.parametrize(("finetune", "lowest"), [(True, 0.0002 * 0.8**14), (False, 0.0002)])
 def test_rates_fall_with_depth_only_where_training_starts_from_weights(finetune, lowest):
     parser = ConfigParser(load_config(BUNDLE, ("train",), {"finetune": finetune, "device": "cpu"}).content)
     rates = [group["lr"] for group in parser.get_parsed_content("optimizer").param_groups]

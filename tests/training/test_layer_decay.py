@@ -1,4 +1,4 @@
-"""Learning rates fall towards the stem of the encoder, each parameter is in one group, and schedules keep the ratios."""
+"""Learning rates fall towards the stem of the encoder, no parameter is forgotten, and schedules keep the ratios."""
 
 from __future__ import annotations
 
