@@ -211,7 +211,7 @@ def adapted_configs(bundle: Path, plan: Plan, settings: Mapping[str, Any]) -> di
         message = f"{bundle.name}: train.json has no {unknown[0]!r}, so this bundle cannot be fine-tuned this way."
         raise ConfigError(message)
     transforms = evaluate["validate#preprocessing"]["transforms"]
-    evaluate["validate#preprocessing"]["transforms"] = _with_labels(_normalised(transforms, plan), plan)
+    evaluate["validate#preprocessing"]["transforms"] = _with_labels(_normalised(transforms, plan, train), plan)
     return {
         "train": adapt_train({**train, **settings}, plan),
         "inference": adapt_inference(inference, plan),
@@ -236,12 +236,12 @@ def adapt_train(config: Config, plan: Plan) -> Config:
     config["resample_to_spacing"] = list(plan.spacing_mm)
     _adapt_network(config["network_def"], plan)
     for part in ("train", "validate"):
-        transforms = _with_labels(_normalised(config[part]["preprocessing"]["transforms"], plan), plan)
+        transforms = _with_labels(_normalised(config[part]["preprocessing"]["transforms"], plan, config), plan)
         config[part]["preprocessing"]["transforms"] = [_augmentation(each, plan) for each in transforms]
     if "preprocessing" in config.get("unlabeled", {}):
         # Nothing tells where to look in an unlabelled volume, so its crops stay uniform
         blind = replace(plan, aim_at_labels=False)
-        transforms = _normalised(config["unlabeled"]["preprocessing"]["transforms"], plan)
+        transforms = _normalised(config["unlabeled"]["preprocessing"]["transforms"], plan, config)
         config["unlabeled"]["preprocessing"]["transforms"] = [_augmentation(each, blind) for each in transforms]
     return config
 
@@ -259,7 +259,7 @@ def adapt_inference(config: Config, plan: Plan) -> Config:
     config["resample_to_spacing"] = list(plan.spacing_mm)
     _adapt_network(config["network_def"], plan)
     config["network_def"]["out_channels"] = len(plan.class_names)
-    config["preprocessing"]["transforms"] = _normalised(config["preprocessing"]["transforms"], plan)
+    config["preprocessing"]["transforms"] = _normalised(config["preprocessing"]["transforms"], plan, config)
     return config
 
 
@@ -298,10 +298,16 @@ def network_with_channels(overrides: Mapping[str, Any], channels: int) -> dict[s
     return values
 
 
-def _normalised(transforms: list[Config], plan: Plan) -> list[Config]:
-    """Normalise the image as the plan says, unless both the plan and the bundle do so volume by volume."""
+def _normalised(transforms: list[Config], plan: Plan, config: Config) -> list[Config]:
+    """Normalise the image as the plan says, unless both the plan and the bundle do so volume by volume.
+
+    Args:
+        transforms: Preprocessing.
+        plan: From `make_plan`.
+        config: Where the ids are that the transforms refer to.
+    """
     own = normaliser(transforms)
-    if not _is_absolute(own) and not _is_absolute(plan.intensity):
+    if not _is_absolute(_of_channels(own, plan.channels, config)) and not _is_absolute(plan.intensity):
         return transforms
     # What clips the old values would clip the new ones at the wrong place
     return [dict(plan.intensity) if each is own else each for each in transforms if not _only_clips(each)]
@@ -318,6 +324,17 @@ def normaliser(transforms: Sequence[Config]) -> Config:
         message = "expected exactly one intensity normalisation in the preprocessing of the bundle; adapt it by hand."
         raise ConfigError(message)
     return found[0]
+
+
+def _of_channels(transform: Config, channels: int, config: Config) -> Config:
+    """Leave out numbers of single channels that the import has normalised already: null for each of the others."""
+
+    def partly(value: Any) -> bool:
+        found = config.get(value[1:]) if isinstance(value, str) and value.startswith("@") else value
+        return isinstance(found, list) and None in found and len(found) == channels
+
+    names = ("subtrahend", "divisor")
+    return {name: value for name, value in transform.items() if name not in names or not partly(value)}
 
 
 def _is_absolute(transform: Mapping[str, Any]) -> bool:

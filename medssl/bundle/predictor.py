@@ -18,7 +18,7 @@ from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import sha256_file, sha256_json
 from medssl.inference.lesions import candidate_rule
 from medssl.inference.predictor import BundleFacts, Predictor
-from medssl.inference.settings import output_rule, preprocessing_steps, tile_settings
+from medssl.inference.settings import mirrored_axes, output_rule, preprocessing_steps, tile_settings
 from medssl.inference.tiles import TileSettings
 from medssl.networks.uncertainty_net import MAPS, UncertaintyNet
 
@@ -76,6 +76,7 @@ def load_predictor(
         lanes=1 if uncertainty else _lanes(chosen, workers),
         maps=MAPS if uncertainty else (),
         candidates=candidate_rule(config.content.get("lesion_candidates")),
+        mirrors=mirrored_axes(config.content.get("flip_axes")),
     )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medssl.core import exit_codes
+
+if TYPE_CHECKING:
+    from medssl.data.import_cases import Imported, ImportOptions
 
 
 def import_(
@@ -48,7 +51,7 @@ def import_(
     from medssl.core.files import keep_source
     from medssl.core.findings import has_errors
     from medssl.data.import_cases import ImportOptions
-    from medssl.data.importers import exam_options, import_data, parse_labels
+    from medssl.data.importers import exam_options, parse_labels
     from medssl.data.manifest import PARTS, save_manifest
 
     if out.exists() and not force:
@@ -63,9 +66,22 @@ def import_(
         test_as_unlabeled=use_test_as_unlabeled,
         exams=exam_options(crop=crop, adc_scaling=adc_scaling, label_values=label_values),
     )
-    imported = import_data(source, options, layout=layout)
+    imported = _import(source, options, layout)
     save_manifest(out, imported.manifest)
     show_findings(imported.findings)
     counts = ", ".join(f"{len(imported.manifest.part(part))} {part}" for part in PARTS)
     typer.echo(f"{out}: {counts}. Next: medssl check {out}{'' if data_root is None else f' --data-root {data_root}'}")
     return exit_codes.SOME_FAILED if has_errors(imported.findings) else exit_codes.OK
+
+
+def _import(source: Path, options: ImportOptions, layout: str) -> Imported:
+    """Import; where nothing is left, show the findings that say why before the error does."""
+    from medssl.cli.findings import show_findings
+    from medssl.data.import_cases import NothingImportedError
+    from medssl.data.importers import import_data
+
+    try:
+        return import_data(source, options, layout=layout)
+    except NothingImportedError as error:
+        show_findings(error.findings)
+        raise

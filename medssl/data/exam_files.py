@@ -28,6 +28,8 @@ _NAME = re.compile(
 _PATIENT_AND_STUDY = re.compile(r"(\d+)_(\d+)")
 _LISTED = 3
 
+_Groups = dict[str, dict[str, list[Path]]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExamFiles:
@@ -36,7 +38,7 @@ class ExamFiles:
     Attributes:
         id: Name of the exam's folder, or what stands before the sequence in the names of its files.
         patient: Folder above, or the number before the study's, or None.
-        files: Files by role: "t2w", "adc", "hbv", "label", "gland"; more than one is a fault.
+        files: Files by role: "t2w", "adc", "hbv", "label", "gland"; more than one is a fault; "other" is not read.
     """
 
     id: str
@@ -60,9 +62,11 @@ def find_exams(source: Path) -> tuple[list[ExamFiles], list[Finding]]:
         source: Folder, searched through.
 
     Returns:
-        The exams, and a finding about images that belong to none.
+        The exams, and a finding about images that belong to none. What looks like an exam without any sequence (a
+        label or a mask of the gland alone, or a folder of several images of unknown names) is among the exams, with
+        the images that nothing is known about as "other": it must not vanish.
     """
-    grouped: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    grouped: _Groups = defaultdict(lambda: defaultdict(list))
     patients: dict[str, str | None] = {}
     bare: list[Path] = []
     for path in sorted(source.rglob("*")):
@@ -81,12 +85,31 @@ def find_exams(source: Path) -> tuple[list[ExamFiles], list[Finding]]:
     labels = [path for path in bare if _stem(path) in grouped]
     for path in labels:
         grouped[str(_stem(path))]["label"].append(path)
-    exams = [
-        ExamFiles(id=exam, patient=patients[exam], files={role: tuple(paths) for role, paths in roles.items()})
-        for exam, roles in sorted(grouped.items())
-        if roles.keys() & {*SEQUENCES}
-    ]
-    return exams, _passed_over([path for path in bare if path not in labels])
+    left = _add_unnamed(sorted({*bare} - {*labels}), source, grouped, patients)
+    exams = []
+    for exam, roles in sorted(grouped.items()):
+        if roles.keys() == {"other"} and len(roles["other"]) == 1:
+            left += roles["other"]
+        else:
+            files = {role: tuple(paths) for role, paths in roles.items()}
+            exams.append(ExamFiles(id=exam, patient=patients[exam], files=files))
+    return exams, _passed_over(left, source)
+
+
+def _add_unnamed(paths: list[Path], source: Path, grouped: _Groups, patients: dict[str, str | None]) -> list[Path]:
+    """Add images of unknown names to the exams that their folders seem to be, and return those that belong to none."""
+    named = [paths for roles in grouped.values() if roles.keys() & {*SEQUENCES} for paths in roles.values()]
+    folders = {path.parent for each in named for path in each}
+    left = []
+    for path in paths:
+        # Beside an exam's sequences it is one more image; PI-CAI's name without them is the label of an exam elsewhere
+        if path.parent in folders or _PATIENT_AND_STUDY.fullmatch(str(_stem(path))):
+            left.append(path)
+        else:
+            exam, patient = _exam(source, path, None)
+            grouped[exam]["other"].append(path)
+            patients[exam] = patient
+    return left
 
 
 def _stem(path: Path) -> str | None:
@@ -103,10 +126,10 @@ def _exam(source: Path, path: Path, prefix: str | None) -> tuple[str, str | None
     return "__".join(folders), folders[0] if len(folders) > 1 else None
 
 
-def _passed_over(paths: list[Path]) -> list[Finding]:
+def _passed_over(paths: list[Path], source: Path) -> list[Finding]:
     if not paths:
         return []
-    listed = ", ".join(path.name for path in paths[:_LISTED])
+    listed = ", ".join(path.relative_to(source).as_posix() for path in paths[:_LISTED])
     text = f"{len(paths)} images name no sequence of an exam and were passed over ({listed})."
     fix = "Nothing, or name them as t2w, adc, hbv, lesion or gland, with the exam in front or as their folder."
     return [Finding(code="file-other", severity="info", text=text, fix=fix)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +19,10 @@ from medssl.data.case_checks import count_label_values, require_same_grid
 from medssl.data.exam_files import SEQUENCES, ExamFiles
 from medssl.data.exam_sequences import (
     AdcScaling,
-    judge_coverage,
+    judge_field_of_view,
     normalise,
     require_adc_units,
+    require_coverage,
     require_fine_t2w,
 )
 from medssl.data.grids import Grid, covered, resample, working_grid
@@ -33,6 +34,11 @@ GRID_FILE = "exam.json"
 """Beside the images of an exam: the grid of its T2W, the hashes of what it was made from, and what was noticed."""
 
 _HIGHEST_GRADE = 5
+_LISTED = 6
+# The reader's own remedy is to list several files as the case's image, which an exam has no place for
+_ONE_VOLUME = (
+    "Write one 3D volume for this file: the ADC map, or of a diffusion series the image of the highest b-value."
+)
 _SIGNIFICANT = {"isup": 2, "binary": 1}
 _HIGHEST = {"isup": _HIGHEST_GRADE, "binary": 1}
 
@@ -121,9 +127,17 @@ def _absent(exam: ExamFiles) -> list[Finding]:
     missing = [sequence.upper() for sequence in SEQUENCES if exam.one(sequence) is None]
     if not missing:
         return []
-    there = ", ".join(paths[0].name for role, paths in exam.files.items() if role in SEQUENCES)
-    text = f"expected T2W, ADC and HBV (high-b DWI), found no {' and no '.join(missing)} beside {there}."
-    fix = "Add the file under the name of its sequence, or leave the exam out."
+    there = [paths[0].name for role, paths in exam.files.items() if role in SEQUENCES]
+    if there:
+        found = f"no {' and no '.join(missing)} beside {', '.join(there)}"
+    else:
+        names = [path.name for paths in exam.files.values() for path in paths]
+        found = f"none of them, only {', '.join(names[:_LISTED])}{', ...' if len(names) > _LISTED else ''}"
+    text = f"expected T2W, ADC and HBV (high-b DWI), found {found}."
+    fix = (
+        "Name the files after their sequences, in a folder for each exam (t2w, adc and hbv, with label and gland where "
+        "there are some) or with the exam in front (17_t2w), or leave the exam out."
+    )
     return [Finding(code="sequence-missing", severity="error", case=exam.id, text=text, fix=fix)]
 
 
@@ -184,10 +198,12 @@ class _Exam:
         native = Grid(shape=header.shape, affine=header.affine)
         centre = self.guard("gland", self.gland_centre, header)
         target = working_grid(native, spacing_mm=options.spacing_mm, shape=options.crop, centre_mm=centre)
-        images = {"t2w": self.guard("t2w", self.place, t2w, "t2w", target)}
+        within = covered(native.shape, native.affine, target)
+        self.findings += judge_field_of_view(header, within, case=exam.id)
+        images = {"t2w": self.guard("t2w", self.place, t2w, within, target)}
         del t2w
         for sequence in SEQUENCES[1:]:
-            images[sequence] = self.guard(sequence, self.read_and_place, sequence, target)
+            images[sequence] = self.guard(sequence, self.read_and_place, sequence, target, within)
         lesions: _Lesions | None = None
         if exam.one("label") is not None:
             lesions = self.guard("label", self.read_lesions, header, target)
@@ -202,7 +218,8 @@ class _Exam:
             return action(*arguments)
         except Exception as error:  # one broken file must not hide the next
             path = self.job.exam.one(role)
-            self.findings.append(finding_from(error, case=self.job.exam.id, where=None if path is None else path.name))
+            finding = finding_from(error, case=self.job.exam.id, where=None if path is None else path.name)
+            self.findings.append(replace(finding, fix=_ONE_VOLUME) if finding.code == "image-dimensions" else finding)
             return None
 
     def path(self, role: str) -> Path:
@@ -223,16 +240,19 @@ class _Exam:
             require_adc_units(volume.header, volume.voxels)
         return volume
 
-    def read_and_place(self, sequence: str, target: Grid) -> NDArray[np.float32]:
-        return self.place(self.read(sequence), sequence, target)
-
-    def place(self, volume: Volume, sequence: str, target: Grid) -> NDArray[np.float32]:
+    def read_and_place(self, sequence: Any, target: Grid, within: NDArray[np.bool_]) -> NDArray[np.float32]:
+        volume = self.read(sequence)
         header = volume.header
         inside = covered(header.shape, header.affine, target)
-        self.findings += judge_coverage(header, inside, case=self.job.exam.id, sequence=sequence)
+        require_coverage(header, inside, within=within, sequence=sequence)
         fixed = sequence == "adc" and self.job.options.adc_scaling == "fixed"
-        moved = resample(volume.voxels, header.affine, target)
-        return normalise(moved, inside, name=header.path.name, fixed=fixed)
+        return self.place(volume, inside, target, fixed=fixed)
+
+    def place(
+        self, volume: Volume, inside: NDArray[np.bool_], target: Grid, *, fixed: bool = False
+    ) -> NDArray[np.float32]:
+        moved = resample(volume.voxels, volume.header.affine, target)
+        return normalise(moved, inside, name=volume.header.path.name, fixed=fixed)
 
     def gland_centre(self, t2w: Header) -> NDArray[np.float64] | None:
         """Return the middle of the gland's box in mm, or None without a usable mask."""

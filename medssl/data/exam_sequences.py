@@ -15,6 +15,7 @@ from medssl.data.volumes import Header
 AdcScaling = Literal["zscore", "fixed"]
 
 _COARSEST_MM = 1.0
+_ROUNDING_MM = 1e-3  # spacings come out of affines in single precision, a little off what the scanner was set to
 _LEAST_COVERED = 0.5
 _CENTRAL_MM = 60.0
 # Median of the positive voxels in the middle of a pelvis in 1e-6 mm2/s; prostate, muscle and bladder lie around it
@@ -35,7 +36,7 @@ def require_fine_t2w(header: Header) -> None:
     upwards = next(axis for axis, code in enumerate(header.orientation) if code in "SI")
     shown = " x ".join(f"{value:.3g}" for value in header.spacing_mm)
     in_plane = np.delete(spacing, upwards)
-    if in_plane.max() > _COARSEST_MM:
+    if in_plane.max() > _COARSEST_MM + _ROUNDING_MM:
         text = f"{header.path.name}: expected an axial T2W of at most 1 mm in its plane, found {shown} mm."
         fix = "Use the axial T2W of the exam at its full resolution, or leave the exam out."
         raise GeometryError(text, fix=fix, code="t2w-spacing")
@@ -79,28 +80,45 @@ def _central(header: Header) -> tuple[slice, ...]:
     return tuple(window)
 
 
-def judge_coverage(header: Header, inside: NDArray[np.bool_], *, case: str, sequence: str) -> list[Finding]:
-    """Refuse a sequence that lies elsewhere than the crop of the T2W, and report one that covers less than half.
+def judge_field_of_view(header: Header, inside: NDArray[np.bool_], *, case: str) -> list[Finding]:
+    """Report a T2W that covers less than half of the crop.
+
+    Args:
+        header: Header of the T2W.
+        inside: For each voxel of the crop, whether the T2W covers it.
+        case: Case id.
+    """
+    share, name = float(inside.mean()), header.path.name
+    if share >= _LEAST_COVERED:
+        return []
+    text = f"{name}: expected a field of view that fills the crop, found {share:.0%} of the crop within the T2W."
+    fix = "Use a smaller --crop; the rest of each image is without content."
+    return [Finding(code="t2w-coverage", severity="warning", case=case, where=name, text=text, fix=fix)]
+
+
+def require_coverage(
+    header: Header, inside: NDArray[np.bool_], *, within: NDArray[np.bool_], sequence: Literal["adc", "hbv"]
+) -> None:
+    """Refuse a diffusion sequence that lies elsewhere than the T2W in the crop, or covers less than half of it.
 
     Args:
         header: Header of the sequence.
         inside: For each voxel of the crop, whether the sequence covers it.
-        case: Case id.
-        sequence: "adc" or "hbv".
+        within: Where the T2W covers the crop; what lies beyond is no fault of the sequence.
+        sequence: Its name.
 
     Raises:
-        GeometryError: If it covers nothing.
+        GeometryError: If it is refused.
     """
-    share = float(inside.mean())
+    share = float(inside[within].mean()) if within.any() else 0.0
     name = header.path.name
     fix = "Bring the sequence of the same exam and position; check that both headers are in scanner coordinates."
     if share == 0:
         text = f"{name}: expected {sequence.upper()} at the place of the T2W, found no overlap in space."
         raise GeometryError(text, fix=fix, code="sequence-overlap")
-    if share >= _LEAST_COVERED:
-        return []
-    text = f"{name}: expected {sequence.upper()} to cover the crop of the T2W, found {share:.0%} of it covered."
-    return [Finding(code="sequence-coverage", severity="warning", case=case, where=name, text=text, fix=fix)]
+    if share < _LEAST_COVERED:
+        text = f"{name}: expected {sequence.upper()} to cover the T2W in the crop, found {share:.0%} of it covered."
+        raise GeometryError(text, fix=f"{fix} Or use a smaller --crop.", code="sequence-coverage")
 
 
 def normalise(

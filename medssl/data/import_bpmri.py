@@ -32,7 +32,8 @@ def import_bpmri(source: Path, options: ImportOptions) -> Imported:
         options: What the user says; images are written below `options.root`.
 
     Raises:
-        ConfigError: If no exam could be imported.
+        NothingImportedError: If no exam could be imported; it carries the findings.
+        ConfigError: If there is no exam, or the results would lie among the sources.
     """
     exams, findings = find_exams(source)
     _require_exams(source, exams, options.root)
@@ -45,6 +46,8 @@ def import_bpmri(source: Path, options: ImportOptions) -> Imported:
         for exam, outcome in zip(exams, outcomes, strict=True)
     ]
     findings += [finding for result in results for finding in result.findings]
+    if options.exams.adc_scaling == "fixed":
+        findings.append(_fixed_adc())
     if options.exams.label_values == "isup":
         findings += _grade_one_only(results)
     parts: dict[str, list[CaseEntry]] = {"training": [], "unlabeled": []}
@@ -76,6 +79,15 @@ def _entry(job: ExamJob, result: ExamResult, root: Path) -> CaseEntry:
     if result.significant is not None:
         entry |= {"label": relative_path(job.folder / "label.nii.gz", root), "class": int(result.significant)}
     return entry
+
+
+def _fixed_adc() -> Finding:
+    text = "ADC maps keep their unit: 0 to 3000e-6 mm2/s are written as 0 to 1, and a bundle may normalise them again."
+    fix = (
+        "Train and pre-train prostate_mri_lesion_cswin_unet with --set intensity_mean=[null,0,null] "
+        "--set intensity_deviation=[null,1,null]."
+    )
+    return Finding(code="adc-fixed", severity="info", text=text, fix=fix)
 
 
 def _grade_one_only(results: Sequence[ExamResult]) -> list[Finding]:

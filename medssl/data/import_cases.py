@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,23 @@ class Imported:
     findings: list[Finding] = field(default_factory=list)
 
 
+class NothingImportedError(ConfigError):
+    """No case of a source could be imported; `findings` say why, case by case.
+
+    Args:
+        findings: What was noticed.
+    """
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        errors = Counter(finding.code for finding in findings if finding.severity == "error")
+        if errors:
+            listed = ", ".join(f"{code} ({count})" for code, count in errors.items())
+            super().__init__(f"no case could be imported: {listed}.", fix="Do what the findings say.")
+        else:
+            super().__init__("no case could be imported.", fix="Check source and format.")
+
+
 def relative_path(path: Path, root: Path) -> str:
     """Return the path of a file as a manifest names it: relative to `root`, with forward slashes.
 
@@ -80,13 +98,12 @@ def build_manifest(
         findings: What was noticed so far; what is noticed here is added to it.
 
     Raises:
-        ConfigError: If no case is left, or the cases do not make a manifest.
+        NothingImportedError: If no case is left.
+        ConfigError: If the cases do not make a manifest.
     """
     kept = {part: [case for case in cases if _is_usable(case, options.root, findings)] for part, cases in parts.items()}
     if not any(kept.values()):
-        reasons = "; ".join(finding.text for finding in findings[:3])
-        message = f"no case could be imported{f' ({reasons})' if reasons else ''}. Check source and format."
-        raise ConfigError(message)
+        raise NothingImportedError(findings)
     labels = options.labels or described.get("labels") or _scan_labels(kept, options.root, findings)
     content = described | kept | {"labels": labels}
     content["name"] = options.name or described.get("name") or "unnamed"

@@ -73,12 +73,13 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldEstimate:
-    """Metrics of the cases of one fold, without intervals."""
+    """Metrics of the cases of one fold, without intervals; `reasons` tells of each that is None why it is."""
 
     fold: int
     cases: int
     positive: int
     metrics: dict[str, float | None]
+    reasons: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """Return the estimates as plain JSON values."""
@@ -152,24 +153,31 @@ class DetectionEvaluation:
     def _fold(self, number: int) -> FoldEstimate:
         cases = [case for case in self.scored if case.fold == number]
         table = _table(cases)
+        metrics = {name: _or_none(function(table, table.once())[0]) for name, function in METRICS.items()}
         return FoldEstimate(
             fold=number,
             cases=len(cases),
             positive=int(table.positive.sum()),
-            metrics={name: _or_none(function(table, table.once())[0]) for name, function in METRICS.items()},
+            metrics=metrics,
+            reasons={name: reason for name, reason in _reasons(table).items() if metrics[name] is None},
         )
 
     @property
     def statements(self) -> tuple[str, ...]:
         """What a reader must know to read the numbers rightly."""
-        counts, said = self.counts, [f"{each.reason}" for each in self.metrics.values() if each.reason]
+        counts, metrics = self.counts, self.metrics
+        said = [f"{each.reason}" for each in metrics.values() if each.reason]
         if counts["scored"] and counts["cases_without_candidate"] == counts["scored"]:
-            said.append("No case has any candidate: an AUROC of 0.5 and an AP of 0 then say that nothing was detected.")
+            values = {"an AUROC": metrics["auroc"].value, "an AP": metrics["ap"].value}
+            defined = " and ".join(f"{name} of {value:g}" for name, value in values.items() if value is not None)
+            said.append(f"No case has any candidate{f', which gives {defined}' if defined else ''}.")
         elif counts["positive"] and not counts["found"]:
-            said.append(
-                f"None of the {counts['lesions']} lesions was found; the AUROC rests on false candidates "
-                f"({counts['false_candidates']} in all)."
-            )
+            rests = f"; the AUROC rests on false candidates ({counts['false_candidates']} in all)"
+            defined = rests if metrics["auroc"].value is not None else ""
+            said.append(f"None of the {counts['lesions']} lesions was found{defined}.")
+        for fold in self.folds:
+            own = [reason for name, reason in fold.reasons.items() if metrics[name].value is not None]
+            said += [f"Fold {fold.fold}: {reason}" for reason in own]
         return tuple(dict.fromkeys(said))
 
     def to_json(self) -> dict[str, Any]:

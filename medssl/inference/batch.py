@@ -14,12 +14,12 @@ import torch
 from medssl.core import exit_codes
 from medssl.core.errors import MedsslError, ResourceError
 from medssl.core.files import sha256_file, sha256_json, sole_writer, sweep_leftovers
-from medssl.core.findings import finding_from
+from medssl.core.findings import Finding, finding_from
 from medssl.core.provenance import provenance, utc_now
 from medssl.data.exam_import import native_grid
 from medssl.data.volume_writing import write_volume
 from medssl.inference.cases import ImageCase, refuse_to_overwrite
-from medssl.inference.lesions import DETECTION_MAP, Maps, list_candidates, on_t2w
+from medssl.inference.lesions import DETECTION_MAP, Maps, list_candidates, lost_candidates, on_t2w
 from medssl.inference.memory import CaseMemory, free_memory, peak_memory, require_memory
 from medssl.inference.pipeline import Finished, Outcome, Stage, run_stages
 from medssl.inference.predictor import Predictor, Working
@@ -34,6 +34,7 @@ _KEPT = (
     "more_outputs",
     "uncertainty",
     "lesion_candidates",
+    "finding",
     "seconds",
     "estimated_memory_bytes",
 )
@@ -203,7 +204,7 @@ class _CaseRunner:
             extras[f"{job.case.id}_probabilities.nii.gz"] = job.probabilities
         for extra, voxels in extras.items():
             write_volume(self._out / extra, voxels, grid=job.held.native, place=job.held.place)
-        on_t2w_grid = self._write_on_t2w(job)
+        on_t2w_grid, lost = self._write_on_t2w(job)
         write_volume(self._out / name, job.labels, grid=job.held.native, place=job.held.place)
         written: CaseRecord = {"state": "done", "output": name, "output_sha256": sha256_file(self._out / name)}
         if extras:
@@ -211,22 +212,37 @@ class _CaseRunner:
             written["more_outputs"] = {extra: sha256_file(self._out / extra) for extra in more}
         if job.lesions:
             written["lesion_candidates"] = list_candidates(job.lesions[DETECTION_MAP], job.held.native)
+        if lost:
+            written["finding"] = _lost(lost, len(written["lesion_candidates"]), job.case).to_json()
         if job.maps:
             written["uncertainty"] = case_uncertainty(job.labels, job.maps)
         job.working = job.labels = job.probabilities = None
         job.maps, job.lesions = {}, {}
         return written
 
-    def _write_on_t2w(self, job: _Job) -> list[str]:
-        """Write the lesion maps on the grid of the T2W too, if the images were cut from an exam; return the names."""
+    def _write_on_t2w(self, job: _Job) -> tuple[list[str], list[float]]:
+        """Write the lesion maps on the grid of the T2W too, if the images were cut from an exam.
+
+        Returns:
+            The names of the files, and the confidences of candidates that have no voxel there.
+        """
         native = native_grid(job.case.paths[0].parent) if job.lesions else None
         if native is None:
-            return []
-        names = []
-        for map_name, voxels in on_t2w(job.lesions, job.held.native, native).items():
+            return [], []
+        names, moved = [], on_t2w(job.lesions, job.held.native, native)
+        for map_name, voxels in moved.items():
             names.append(f"{job.case.id}_{map_name}.nii.gz")
             write_volume(self._out / names[-1], voxels, grid=native, place=None)
-        return names
+        return names, lost_candidates(job.lesions, moved)
+
+
+def _lost(confidences: Sequence[float], candidates: int, case: ImageCase) -> Finding:
+    text = (
+        f"expected every candidate on the grid of the T2W too, found {len(confidences)} of {candidates} without a "
+        f"voxel there (confidence up to {confidences[0]:.3f}): too small for it, outside it, or beside a stronger one."
+    )
+    fix = f"Look for it in {case.id}_{DETECTION_MAP}.nii.gz, on the grid of the import, or in run.json."
+    return Finding(code="candidate-lost", severity="warning", case=case.id, text=text, fix=fix)
 
 
 def case_uncertainty(labels: Any, maps: Mapping[str, Any]) -> dict[str, float]:
@@ -286,6 +302,7 @@ def _header(predictor: Predictor, *, probabilities: bool, startup_seconds: float
             "probabilities": probabilities,
             "maps": list(predictor.map_names),
             **({"lesion_candidates": predictor.candidates.to_json()} if predictor.candidates else {}),
+            **({"mirrors": [list(axes) for axes in predictor.mirrors]} if predictor.mirrors else {}),
         },
         "device": str(predictor.device),
         "lanes": predictor.lanes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,12 +56,48 @@ def lesion_maps(probabilities: npt.NDArray[Any], rule: CandidateRule) -> Maps:
 def on_t2w(maps: Maps, grid: Grid, native: Grid) -> Maps:
     """Bring both maps to the grid of the T2W that the images were cut from; 0 outside the crop.
 
-    Probabilities are interpolated and candidates take the nearest voxel, so that each keeps one confidence.
+    Probabilities are interpolated and candidates take the nearest voxel. On a T2W that is coarser than the image, what
+    lay a voxel apart may touch and what hung together may not; so voxels of the weaker candidate that touch a stronger
+    one are cleared, and of one that came apart the largest piece stays. A candidate that has no voxel left is in
+    `lost_candidates`.
     """
     return {
-        f"{_T2W}{name}": resample(voxels, grid.affine, native, nearest=name == DETECTION_MAP)
-        for name, voxels in maps.items()
+        f"{_T2W}{PROBABILITY}": resample(maps[PROBABILITY], grid.affine, native),
+        f"{_T2W}{DETECTION_MAP}": _move_candidates(maps[DETECTION_MAP], grid, native),
     }
+
+
+def _move_candidates(detection_map: npt.NDArray[np.float32], grid: Grid, native: Grid) -> npt.NDArray[np.float32]:
+    components, count = ndimage.label(detection_map, structure=NEIGHBOURS)
+    moved = np.zeros(native.shape, np.float32)
+    if not count:
+        return moved
+    # By number, because two that touch may have the same confidence
+    numbers = resample(components, grid.affine, native, nearest=True).astype(np.int32)
+    boxes = ndimage.find_objects(numbers, max_label=count)
+    confidences = np.asarray(ndimage.maximum(detection_map, components, np.arange(1, count + 1)), np.float32)
+    for index in np.argsort(-confidences, kind="stable"):
+        if boxes[index] is None:
+            continue
+        window = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in boxes[index])
+        beside_stronger = ndimage.binary_dilation(moved[window] > 0, structure=NEIGHBOURS)
+        pieces, found = ndimage.label((numbers[window] == index + 1) & ~beside_stronger, structure=NEIGHBOURS)
+        if found:
+            largest = 1 + int(np.bincount(pieces.ravel())[1:].argmax())
+            moved[window][pieces == largest] = confidences[index]
+    return moved
+
+
+def lost_candidates(maps: Maps, moved: Maps) -> list[float]:
+    """Return the confidences of the candidates without a voxel on the grid of the T2W, the highest first."""
+    before, after = maps[DETECTION_MAP], moved[f"{_T2W}{DETECTION_MAP}"]
+    lost = Counter(_confidences(before)) - Counter(_confidences(after))
+    return sorted(lost.elements(), reverse=True)
+
+
+def _confidences(detection_map: npt.NDArray[np.float32]) -> list[float]:
+    components, count = ndimage.label(detection_map, structure=NEIGHBOURS)
+    return np.asarray(ndimage.maximum(detection_map, components, np.arange(1, count + 1))).tolist() if count else []
 
 
 def list_candidates(detection_map: npt.NDArray[np.float32], grid: Grid) -> list[dict[str, Any]]:

@@ -92,6 +92,8 @@ class Predictor:
         lanes: Threads that run tiles.
         maps: Names of the channels behind the classes, which are restored as they are and decide nothing.
         candidates: How lesion candidates are cut out of the second of two classes, or None.
+        mirrors: Axes of each mirror image whose probabilities are averaged with those of the image, from
+            `settings.mirrored_axes`.
 
     Raises:
         ConfigError: If lesions are wanted of other than two classes.
@@ -110,12 +112,14 @@ class Predictor:
         lanes: int = 1,
         maps: Sequence[str] = (),
         candidates: CandidateRule | None = None,
+        mirrors: Sequence[tuple[int, ...]] = (),
     ) -> None:
         if candidates is not None and len(facts.labels) != _LESION_CLASSES:
             message = f"lesion candidates: expected background and one lesion class, found {len(facts.labels)} classes."
             raise ConfigError(message)
         self.facts = facts
         self.candidates = candidates
+        self.mirrors = tuple(mirrors)
         self.map_names = tuple(maps)
         self.device = device
         self.lanes = lanes
@@ -142,7 +146,8 @@ class Predictor:
         precision = str(self.amp_dtype or torch.float32).removeprefix("torch.")
         tile = " x ".join(str(side) for side in self.tiles.roi_size)
         where = f"{self.device}, {self.lanes} lanes" if self.lanes > 1 else str(self.device)
-        return f"{self.facts.name}: {where}, {precision}, tiles of {tile}, overlap {self.tiles.overlap[0]:g}"
+        mirrored = f", mean over {1 + len(self.mirrors)} mirror images" if self.mirrors else ""
+        return f"{self.facts.name}: {where}, {precision}, tiles of {tile}, overlap {self.tiles.overlap[0]:g}{mirrored}"
 
     @property
     def classes(self) -> int:
@@ -193,23 +198,35 @@ class Predictor:
     def score(self, case: Working, *, keep_probabilities: bool = False) -> Working:
         """Run the network; what comes back holds scores, with the activation applied where it changes the result.
 
-        The largest class is the same before and after softmax, so softmax is left out unless scores are interpolated
-        or kept.
+        The largest class is the same before and after softmax, so softmax is left out unless scores are interpolated,
+        averaged or kept. Mirror images are turned back before they are averaged.
         """
         matters = (
             keep_probabilities
             or self.candidates is not None
+            or bool(self.mirrors)
             or self._rule.decision.threshold is not None
             or any(isinstance(step, Resample) for step in case.steps)
         )
-        scores = self._runner(case.volume, normalised=matters or bool(self.map_names))
+        scores = self._scores(case.volume, matters=matters)
+        for axes in self.mirrors:
+            turned = [1 + axis for axis in axes]
+            scores = scores + self._scores(case.volume.flip(turned), matters=matters).flip(turned)
+        scores = scores / (1 + len(self.mirrors)) if self.mirrors else scores
         maps = None
         if self.map_names:
             scores, maps = scores.split([len(scores) - len(self.map_names), len(self.map_names)])
-            maps = maps.cpu()
-        if matters:
+        return Working(volume=scores, native=case.native, steps=case.steps, place=case.place, maps=maps)
+
+    def _scores(self, volume: Tensor, *, matters: bool) -> Tensor:
+        """Return the scores of a volume, and its maps behind them; with the activation if it matters."""
+        scores = self._runner(volume, normalised=matters or bool(self.map_names))
+        if matters and self.map_names:
+            classes = len(scores) - len(self.map_names)
+            scores = torch.cat([self._activate(scores[:classes]), scores[classes:]])
+        elif matters:
             scores = self._activate(scores)
-        return Working(volume=scores.cpu(), native=case.native, steps=case.steps, place=case.place, maps=maps)
+        return scores.cpu()
 
     def labels(self, case: Working) -> npt.NDArray[Any]:
         """Restore scores to the native grid and decide; returns the label map (X, Y, Z)."""

@@ -6,6 +6,7 @@ part: what it does not know is refused here, before the first case, and never sk
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -120,6 +121,28 @@ def tile_settings(inferer: Any) -> TileSettings:
         padding_mode=str(getattr(inferer.padding_mode, "value", inferer.padding_mode)),
         padding_value=float(inferer.cval),
     )
+
+
+def mirrored_axes(setting: Any) -> tuple[tuple[int, ...], ...]:
+    """Read `flip_axes` of inference.json: axes of the preprocessed image (0 is X) along which it is mirrored too.
+
+    Stock MONAI passes over this key, and then sees the image itself alone.
+
+    Args:
+        setting: List of axes, or None.
+
+    Returns:
+        The axes of each mirror image: every combination of the given axes.
+
+    Raises:
+        ConfigError: If it is no list of different axes.
+    """
+    axes = [] if setting is None else setting
+    whole = isinstance(axes, list) and all(type(axis) is int and 0 <= axis <= 2 for axis in axes)
+    if not whole or len(set(axes)) != len(axes):
+        message = f"inference.json, flip_axes: expected a list of different axes from 0 to 2, found {setting!r}."
+        raise ConfigError(message)
+    return tuple(chosen for count in range(1, len(axes) + 1) for chosen in itertools.combinations(axes, count))
 
 
 def output_rule(postprocessing: Any) -> OutputRule:

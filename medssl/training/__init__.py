@@ -6,6 +6,7 @@ from medssl.training.encoder_weights import EncoderWeights
 from medssl.training.health import Embedded, PretrainingHealth
 from medssl.training.initial_weights import InitialWeights
 from medssl.training.lars import Lars
+from medssl.training.layer_decay import layer_decay_groups
 from medssl.training.lesion_score import LesionScore
 from medssl.training.loaders import LesionSampler, StreamSampler, TwoStreamLoader
 from medssl.training.log import TrainingLog
@@ -44,5 +45,6 @@ __all__ = [
     "TwoStreamLoader",
     "distribute",
     "join_processes",
+    "layer_decay_groups",
     "share_weights",
 ]

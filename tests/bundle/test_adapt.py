@@ -103,6 +103,18 @@ def test_a_normalisation_of_each_volume_stays_and_absolute_numbers_do_not(bundle
     assert [each for each in adapted if each["_target_"] in names] == [absolute]
 
 
+def test_channels_that_are_normalised_already_stay_so_and_numbers_of_another_dataset_do_not(bundles: Path) -> None:
+    path = bundles / "prostate_mri_lesion_cswin_unet"
+    plan = _plan(class_names=("background", "lesion"), label_values=(0, 1), channels=3)
+    own = json.loads((path / "configs" / "inference.json").read_text())["preprocessing"]["transforms"][4]
+    adapted = adapted_configs(path, plan, {})
+    assert adapted["inference"]["preprocessing"]["transforms"][4] == own
+    assert adapted["evaluate"]["validate#preprocessing"]["transforms"][4] == own
+    for changes, settings in (({}, {"intensity_mean": [1.0, 2.0, 3.0]}), ({"channels": 1}, {})):
+        train = adapted_configs(path, replace(plan, **changes), settings)["train"]
+        assert train["validate"]["preprocessing"]["transforms"][4] == plan.intensity
+
+
 def test_a_plan_takes_labels_geometry_and_channels_from_the_data(tmp_path: Path) -> None:
     path = write_phantoms(tmp_path, values=(3, 7), channels=2)
     manifest = load_manifest(path)

@@ -73,3 +73,13 @@ def test_prostate_exams_are_imported_and_a_bad_one_is_listed(tmp_path, capsys):
     assert code == 3
     assert "1,000 times too large" in capsys.readouterr().out
     assert (out.parent / "exams" / "good" / "label.nii.gz").is_file()
+
+
+def test_where_every_exam_is_bad_each_is_listed_with_its_remedy(tmp_path, capsys):
+    write_exam(tmp_path / "src" / "bad", adc_factor=1000)
+    out = tmp_path / "prepared" / "manifest.json"
+    assert run(["import", str(tmp_path / "src"), "--format", "bpmri", "--crop", "36,36,5", "--out", str(out)]) == 1
+    shown = capsys.readouterr()
+    assert "error adc-units [bad]" in shown.out
+    assert "Divide the map by 1,000" in shown.out
+    assert "error: no case could be imported: adc-units (1)." in shown.err

@@ -74,3 +74,24 @@ def test_what_is_no_image_or_names_no_sequence_is_passed_over(tmp_path):
     _touch(tmp_path, "a/t2w.mha", "a/notes.txt", "a/._t2w.mha", "a/localizer.nii.gz")
     assert _found(tmp_path) == {"a": {"t2w": ["t2w.mha"]}}
     assert "localizer" in find_exams(tmp_path)[1][0].text
+
+
+def test_what_looks_like_an_exam_without_sequences_does_not_vanish(tmp_path):
+    _touch(tmp_path, "good/t2w.mha", "alone/lesion.nii.gz", "vendor/t2_blade.mha", "vendor/trace.mha")
+    _touch(tmp_path, "mixed/isup.mha", "mixed/t2_blade.mha", "p1/first/gland.mha")
+    assert _found(tmp_path) == {
+        "alone": {"label": ["lesion.nii.gz"]},
+        "good": {"t2w": ["t2w.mha"]},
+        "mixed": {"label": ["isup.mha"], "other": ["t2_blade.mha"]},
+        "p1__first": {"gland": ["gland.mha"]},
+        "vendor": {"other": ["t2_blade.mha", "trace.mha"]},
+    }
+    assert find_exams(tmp_path)[1] == []
+
+
+def test_one_image_of_unknown_name_is_passed_over_with_its_folder(tmp_path):
+    _touch(tmp_path, "good/t2w.mha", "stray/scan.mha")
+    assert list(_found(tmp_path)) == ["good"]
+    assert (
+        "1 images name no sequence of an exam and were passed over (stray/scan.mha)" in find_exams(tmp_path)[1][0].text
+    )

@@ -85,6 +85,24 @@ def test_sequences_that_do_not_overlap_are_one_finding_each(tmp_path):
     assert _codes(result) == [("sequence-overlap", "error")] * 2
 
 
+def test_a_small_field_of_view_is_one_warning(tmp_path):
+    assert _codes(_run(write_exam(tmp_path / "exam"), crop=(80, 80, 8))) == [("t2w-coverage", "warning")]
+
+
+def test_diffusion_beside_most_of_the_crop_is_one_error_each(tmp_path):
+    result = _run(write_exam(tmp_path / "exam", shift=(20, 0, 0)))
+    assert _codes(result) == [("sequence-coverage", "error")] * 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sequence_of_four_dimensions_gets_a_remedy_for_exams(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    save(folder / "hbv.nii.gz", np.zeros((14, 12, 5, 2), np.int16), np.eye(4))
+    (finding,) = _run(folder).findings
+    assert (finding.code, finding.where) == ("image-dimensions", "hbv.nii.gz")
+    assert finding.fix.startswith("Write one 3D volume")
+
+
 @pytest.mark.parametrize("factor", [0.001, 0.1, 10, 1000])
 def test_adc_in_wrong_units_is_one_finding(tmp_path, factor):
     assert _codes(_run(write_exam(tmp_path / "exam", adc_factor=factor))) == [("adc-units", "error")]
@@ -116,6 +134,37 @@ def test_a_lesion_outside_the_crop_is_not_lost_in_silence(tmp_path):
     folder = write_exam(tmp_path / "exam")
     assert _codes(_run(folder, crop=(20, 20, 5))) == [("lesion-cropped", "warning")]
     assert _codes(_run(folder, crop=(4, 4, 5))) == [("lesion-cropped", "error")]
+
+
+def test_a_label_takes_the_value_of_its_nearest_voxel(tmp_path):
+    folder = write_exam(tmp_path / "exam", spacing=(0.4, 0.4, 3.0))
+    shape, affine = t2w_grid((0.4, 0.4, 3.0))
+    ragged = np.random.default_rng(0).integers(0, 6, shape).astype(np.uint8)
+    save(folder / "lesion.nii.gz", ragged, affine)
+    _run(folder, crop=(20, 20, 5))
+    label = _read(tmp_path, "label")
+    places = np.moveaxis(np.indices(label.shape), 0, -1)
+    index = nib.affines.apply_affine(np.linalg.solve(affine, label.affine), places)
+    nearest = np.floor(index + 0.5).astype(int)
+    sure = np.abs(index - nearest).max(-1) < 0.49  # a place between two voxels may take either
+    assert (sure.sum(), np.abs(index - nearest).max() > 0.3) == (2000, True)
+    expected = ragged[tuple(np.moveaxis(nearest, -1, 0))] >= 2
+    np.testing.assert_array_equal(label.get_fdata()[sure] > 0, expected[sure])
+
+
+def test_a_gland_mask_on_another_grid_moves_nothing_and_is_named(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    shape, affine = t2w_grid()
+    gland = lesion(positions(shape, affine)).astype(np.uint8)
+    beside = affine @ nib.affines.from_matvec(np.eye(3), [3, 0, 0])
+    for voxels, where in ((gland[1:], affine), (gland, beside)):
+        save(folder / "gland.nii.gz", voxels, where)
+        (finding,) = _run(folder).findings
+        assert (finding.code, finding.severity, finding.where) == ("gland-unusable", "warning", "gland.nii.gz")
+    with_gland = _read(tmp_path, "label").affine
+    (folder / "gland.nii.gz").unlink()
+    _run(folder)
+    np.testing.assert_array_equal(with_gland, _read(tmp_path, "label").affine)
 
 
 def test_a_gland_mask_moves_the_crop(tmp_path):

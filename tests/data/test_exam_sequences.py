@@ -2,12 +2,20 @@
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+from data.small_exams import save
 
 from medssl.core.errors import GeometryError, ImageError
-from medssl.data.exam_sequences import judge_coverage, normalise, require_adc_units, require_fine_t2w
-from medssl.data.volumes import Header
+from medssl.data.exam_sequences import (
+    judge_field_of_view,
+    normalise,
+    require_adc_units,
+    require_coverage,
+    require_fine_t2w,
+)
+from medssl.data.volumes import Header, read_header
 
 
 def _header(shape=(20, 20, 5), spacing=(2.0, 2.0, 3.0)):
@@ -62,15 +70,38 @@ def test_a_coarse_t2w_is_refused_and_so_is_another_plane():
         assert error.value.code == "t2w-spacing"
 
 
-def test_cover_of_none_is_an_error_and_of_less_than_half_a_warning():
+def test_an_oblique_t2w_of_one_mm_is_fine_whatever_its_header_rounds_to(tmp_path):
+    rng, refused = np.random.default_rng(0), 0
+    for number in range(20):
+        turn = nib.eulerangles.euler2mat(*rng.uniform(-0.3, 0.3, 3)) @ np.diag([1.0, 1.0, 3.0])
+        path = save(tmp_path / f"{number}.nii", np.zeros((2, 2, 2), np.int16), nib.affines.from_matvec(turn))
+        header = read_header(path)
+        refused += max(header.spacing_mm[:2]) > 1
+        require_fine_t2w(header)
+    assert refused > 5  # without a tolerance
+
+
+@pytest.mark.parametrize(("covered", "code"), [(0, "sequence-overlap"), (4, "sequence-coverage"), (5, None)])
+def test_a_diffusion_sequence_has_to_cover_half_of_the_t2w(covered, code):
+    inside, within = np.zeros((20, 1, 1), bool), np.zeros((20, 1, 1), bool)
+    inside[:covered] = True
+    within[:10] = True  # the T2W itself ends here
+    if code is None:
+        require_coverage(_header(), inside, within=within, sequence="adc")
+        return
+    with pytest.raises(GeometryError, match="expected ADC") as error:
+        require_coverage(_header(), inside, within=within, sequence="adc")
+    assert error.value.code == code
+
+
+def test_a_small_t2w_is_a_warning_with_a_remedy_of_its_own():
     inside = np.zeros((10, 1, 1), bool)
-    with pytest.raises(GeometryError, match="no overlap in space"):
-        judge_coverage(_header(), inside, case="c", sequence="adc")
     inside[:4] = True
-    (finding,) = judge_coverage(_header(), inside, case="c", sequence="adc")
-    assert (finding.severity, finding.code) == ("warning", "sequence-coverage")
+    (finding,) = judge_field_of_view(_header(), inside, case="c")
+    assert (finding.severity, finding.code, "40% of the crop" in finding.text) == ("warning", "t2w-coverage", True)
+    assert "smaller --crop" in finding.fix
     inside[:5] = True
-    assert judge_coverage(_header(), inside, case="c", sequence="adc") == []
+    assert judge_field_of_view(_header(), inside, case="c") == []
 
 
 def test_only_measured_voxels_count_for_the_scale():

@@ -9,7 +9,7 @@ from data.small_exams import write_exam
 from medssl.core.errors import ConfigError
 from medssl.data.checks import check_manifest
 from medssl.data.exam_import import ExamOptions
-from medssl.data.import_cases import ImportOptions
+from medssl.data.import_cases import ImportOptions, NothingImportedError
 from medssl.data.importers import exam_options, import_data
 
 
@@ -45,6 +45,26 @@ def test_a_bad_exam_does_not_end_the_import(tmp_path):
     ]
 
 
+def test_exams_whose_names_say_no_sequence_are_errors_that_name_them(tmp_path):
+    write_exam(tmp_path / "src" / "good")
+    vendor = write_exam(tmp_path / "src" / "vendor")
+    for name, theirs in (("t2w.mha", "t2_blade.mha"), ("adc.mha", "apparent.mha"), ("hbv.nii.gz", "trace.nii.gz")):
+        (vendor / name).rename(vendor / theirs)
+    (finding,) = import_data(tmp_path / "src", _options(tmp_path), layout="bpmri").findings
+    assert (finding.case, finding.code, finding.severity) == ("vendor", "sequence-missing", "error")
+    listed = "found none of them, only lesion.nii.gz, apparent.mha, t2_blade.mha, trace.nii.gz."
+    assert listed in finding.text
+    assert "Name the files after their sequences" in finding.fix
+
+
+def test_where_every_exam_is_bad_the_findings_are_kept(tmp_path):
+    write_exam(tmp_path / "src" / "a", adc_factor=10)
+    (write_exam(tmp_path / "src" / "b") / "adc.mha").unlink()
+    with pytest.raises(NothingImportedError, match=r"adc-units \(1\), sequence-missing \(1\)") as error:
+        import_data(tmp_path / "src", _options(tmp_path), layout="bpmri")
+    assert [finding.case for finding in error.value.findings] == ["a", "b"]
+
+
 def test_the_manifest_passes_its_own_check(tmp_path):
     write_exam(tmp_path / "src" / "a")
     write_exam(tmp_path / "src" / "b", grade=0, seed=1)
@@ -58,6 +78,13 @@ def test_grades_of_one_only_are_asked_about(tmp_path):
     assert [finding.code for finding in imported.findings] == ["label-grades"]
     binary = _options(tmp_path, label_values="binary")
     assert import_data(tmp_path / "src", binary, layout="bpmri").findings == []
+
+
+def test_what_a_fixed_adc_needs_of_the_bundle_is_said(tmp_path):
+    write_exam(tmp_path / "src" / "a")
+    (finding,) = import_data(tmp_path / "src", _options(tmp_path, adc_scaling="fixed"), layout="bpmri").findings
+    assert (finding.code, finding.severity) == ("adc-fixed", "info")
+    assert "--set intensity_mean=[null,0,null] --set intensity_deviation=[null,1,null]" in finding.fix
 
 
 def test_where_there_is_no_exam_the_names_are_explained(tmp_path):

@@ -34,6 +34,14 @@ def test_no_patient_is_named(tmp_path):
     assert '"g003"' in text
 
 
+def test_two_exams_of_a_patient_are_one_group_of_the_bootstrap(tmp_path):
+    study = usual(tmp_path, patients=4)
+    study.cases[3]["patient"] = study.cases[0]["patient"]
+    evaluation = _evaluate(study)
+    assert [case.group for case in evaluation.scored] == ["g001", "g002", "g003", "g001"]
+    assert (evaluation.patients, evaluation.counts["groups"]) == (3, 3)
+
+
 def test_cases_without_reference_are_left_out_but_known_negatives_count(tmp_path):
     study = Detections(tmp_path)
     study.add("positive", volume((LEFT, 1)), volume((LEFT, 0.9)))

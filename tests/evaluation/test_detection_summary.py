@@ -93,6 +93,38 @@ def test_no_detection_at_all_is_said():
     assert "No case has any candidate" in " ".join(evaluation.statements)
 
 
+@pytest.mark.parametrize(
+    ("cases", "said"),
+    [
+        ((_case(0, 1), _case(1, 0)), "No case has any candidate, which gives an AUROC of 0.5 and an AP of 0."),
+        ((_case(0, 1), _case(1, 1)), "No case has any candidate, which gives an AP of 0."),
+        ((_case(0, 0), _case(1, 0)), "No case has any candidate."),
+        ((_case(0, 1, (0.9, "false")), _case(1, 1)), "None of the 2 lesions was found."),
+    ],
+)
+def test_only_what_is_defined_is_given_as_a_sign_of_no_detection(cases, said):
+    evaluation = _evaluation(*cases)
+    (statement,) = [each for each in evaluation.statements if said in each]
+    for name in ("AUROC", "AP"):
+        assert evaluation.metrics[name.lower()].value is not None or f"{name} of" not in statement
+
+
+def test_a_fold_says_why_a_metric_is_not_defined():
+    cases = [_case(0, 1, (0.9, "hit"), fold=0), _case(1, 0, fold=0), _case(2, 0, fold=1), _case(3, 1, fold=2)]
+    evaluation = _evaluation(*cases)
+    negative = "AUROC is not defined: all 1 scored cases are negative, none is positive."
+    assert evaluation.folds[1].reasons["auroc"] == negative
+    assert [fold.reasons.keys() == METRICS.keys() for fold in evaluation.folds] == [False, True, False]
+    assert evaluation.folds[0].reasons == {}
+    assert f"Fold 1: {negative}" in evaluation.statements
+    assert len(evaluation.statements) == len(set(evaluation.statements))
+
+
+def test_folds_do_not_repeat_what_is_said_of_all():
+    evaluation = _evaluation(*[_case(number, 1, (0.5, "hit"), fold=number) for number in range(4)])
+    assert not [statement for statement in evaluation.statements if statement.startswith("Fold")]
+
+
 def test_a_high_auroc_from_false_candidates_alone_is_said():
     evaluation = _evaluation(_case(0, 1, (0.9, "false")), _case(1, 0), _case(2, 0))
     assert (evaluation.metrics["auroc"].value, evaluation.metrics["ap"].value) == (1.0, 0.0)

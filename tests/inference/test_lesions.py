@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from data.small_exams import write_exam
 from inference.tiny_bundle import make_tiny_bundle
+from scipy import ndimage
 
 from medssl.bundle.predictor import load_predictor
 from medssl.core.errors import ConfigError
@@ -17,7 +18,7 @@ from medssl.data.importers import import_data
 from medssl.data.manifest import save_manifest
 from medssl.inference.batch import run_batch
 from medssl.inference.cases import gather_cases
-from medssl.inference.lesions import candidate_rule, lesion_maps, list_candidates, on_t2w
+from medssl.inference.lesions import candidate_rule, lesion_maps, list_candidates, lost_candidates, on_t2w
 from medssl.metrics.lesion_candidates import CandidateRule, require_detection_map
 
 AFFINE = np.diag([0.5, 0.5, 3.0, 1.0])
@@ -59,6 +60,45 @@ def test_maps_on_a_finer_t2w_keep_one_confidence_a_candidate():
     voxels = (moved["t2w_detection_map"] > 0.7).sum() * 0.3 * 0.3 * 3
     assert voxels == pytest.approx((maps["detection_map"] > 0.7).sum() * 0.5 * 0.5 * 3, rel=0.2)
     assert not moved["t2w_lesion_probability"][0].any()  # outside the crop
+
+
+@pytest.mark.parametrize("spacing", [(0.3, 0.3, 3.0), (0.6, 0.6, 3.0), (0.75, 0.75, 3.6), (1.0, 1.0, 5.0)])
+def test_candidates_on_any_t2w_stay_apart_and_are_counted(spacing):
+    rng, moved_count = np.random.default_rng(0), 0
+    for _ in range(10):
+        probability = rng.uniform(0.1, 0.9, (30, 30, 6)).astype(np.float32)
+        probability[rng.random(probability.shape) < 0.9] = 0  # many small candidates, often one voxel apart
+        maps = lesion_maps(np.stack([1 - probability, probability], -1), CandidateRule(mode=0.2, minimum_voxels=1))
+        native = Grid(shape=tuple(int(15 / side) for side in spacing), affine=np.diag([*spacing, 1.0]))
+        moved = on_t2w(maps, Grid(shape=probability.shape, affine=AFFINE), native)
+        require_detection_map(moved["t2w_detection_map"])
+        before, after = (
+            ndimage.label(each, structure=np.ones((3, 3, 3)))[1]
+            for each in (maps["detection_map"], moved["t2w_detection_map"])
+        )
+        assert after + len(lost_candidates(maps, moved)) == before
+        moved_count += after
+    assert moved_count > 100
+
+
+@pytest.mark.parametrize("other", [0.6, 0.8])  # with the same confidence they would become one in silence
+def test_of_two_that_touch_on_a_coarse_t2w_the_weaker_gives_way(other):
+    detection = np.zeros((12, 12, 2), np.float32)
+    detection[0:5], detection[6:12] = 0.8, other  # one voxel apart
+    maps = {"lesion_probability": detection, "detection_map": detection}
+    native = Grid(shape=(6, 6, 2), affine=np.diag([1.0, 1.0, 3.0, 1.0]))
+    moved = on_t2w(maps, Grid(shape=detection.shape, affine=AFFINE), native)
+    assert moved["t2w_detection_map"][:, 0, 0].tolist() == pytest.approx([0.8, 0.8, 0.8, 0, other, other])
+    assert lost_candidates(maps, moved) == []
+
+
+def test_a_candidate_between_the_voxels_of_the_t2w_is_named():
+    detection = np.zeros((12, 12, 2), np.float32)
+    detection[1, 1, 0], detection[6:9, 6:9] = 0.9, 0.4
+    maps = {"lesion_probability": detection, "detection_map": detection}
+    native = Grid(shape=(4, 4, 2), affine=np.diag([1.5, 1.5, 3.0, 1.0]))
+    moved = on_t2w(maps, Grid(shape=detection.shape, affine=AFFINE), native)
+    assert lost_candidates(maps, moved) == pytest.approx([0.9])
 
 
 def test_settings_of_a_bundle_are_read_strictly():
@@ -112,6 +152,19 @@ def test_a_finished_case_keeps_its_candidates(run):
     _, record, again = run
     assert again["state"] == "skipped"
     assert again["lesion_candidates"] == record["lesion_candidates"]
+
+
+def test_the_record_names_candidates_that_the_t2w_cannot_hold(run, tmp_path, monkeypatch):
+    root, _, _ = run
+    lost = np.zeros((40, 40, 5), np.float32)
+    monkeypatch.setattr("medssl.inference.batch.on_t2w", lambda *_: {"t2w_detection_map": lost})
+    with load_predictor(root / "tiny", device="cpu", workers=1) as predictor:
+        cases = gather_cases([root / "manifest.json"])
+        (record,), (again,) = (run_batch(predictor, cases, tmp_path / "out") for _ in range(2))
+    count = len(record["lesion_candidates"])
+    assert (record["state"], record["finding"]["code"]) == ("done", "candidate-lost")
+    assert f"found {count} of {count} without a voxel" in record["finding"]["text"]
+    assert again["finding"] == record["finding"]
 
 
 def test_probabilities_are_those_of_the_label_map(run):

@@ -6,11 +6,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 from inference.tiny_bundle import make_tiny_bundle, stock_label_map, write_image
 
 from medssl.bundle.predictor import load_predictor
 from medssl.core.errors import GeometryError, ResourceError
+from medssl.data.grids import Grid
+from medssl.inference.batch import run_batch
+from medssl.inference.cases import gather_cases
 from medssl.inference.memory import require_memory
+from medssl.inference.predictor import Working
 
 OBLIQUE = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.3, -0.2, 0.1) @ np.diag([-1.2, 0.8, 1.4]), [9, -3, 4])
 AFFINES = {"identity": np.eye(4), "LPS": np.diag([-1.0, -1.0, 1.0, 1.0]), "oblique": OBLIQUE}
@@ -87,6 +92,37 @@ def test_probabilities_sum_to_one_and_agree_with_the_labels(tmp_path):
     assert probabilities.shape == (*labels.shape, 3)
     assert np.allclose(probabilities.sum(-1), 1, atol=1e-5)
     assert np.array_equal(probabilities.argmax(-1), labels)
+
+
+def _probabilities(bundle, flips, volume):
+    path = bundle / "configs" / "inference.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"flip_axes": flips}))
+    with load_predictor(bundle, device="cpu", workers=1) as predictor:
+        case = Working(volume=volume, native=Grid(shape=(18, 15, 20), affine=np.eye(4)), steps=(), place=None)
+        return predictor.score(case, keep_probabilities=True).volume
+
+
+@pytest.mark.parametrize(("flips", "mirrors"), [([0], [[1]]), ([0, 2], [[1], [3], [1, 3]])])
+def test_mirror_images_are_averaged_as_probabilities(tmp_path, flips, mirrors):
+    bundle = make_tiny_bundle(tmp_path / "bundle")
+    volume = torch.randn(1, 18, 15, 20, generator=torch.Generator().manual_seed(0))
+    plain = _probabilities(bundle, [], volume)
+    turned = [_probabilities(bundle, [], volume.flip(axes)).flip(axes) for axes in mirrors]
+    expected = sum(turned, plain) / (1 + len(mirrors))
+    torch.testing.assert_close(_probabilities(bundle, flips, volume), expected)
+    assert (expected - plain).abs().max() > 1e-3
+
+
+def test_the_mean_of_mirror_images_is_recorded_and_stock_monai_still_runs_the_bundle(tmp_path):
+    bundle = make_tiny_bundle(tmp_path / "bundle")
+    image = write_image(tmp_path / "x.nii.gz", affine=AFFINES["LPS"])
+    stock = stock_label_map(bundle, image)
+    _probabilities(bundle, [0], torch.zeros(1, 18, 15, 20))  # writes the setting
+    assert np.array_equal(stock_label_map(bundle, image), stock)
+    with load_predictor(bundle, device="cpu") as predictor:
+        run_batch(predictor, gather_cases([image]), tmp_path / "out")
+        assert "mean over 2 mirror images" in predictor.describe()
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["mirrors"] == [[0]]
 
 
 def test_the_plan_needs_headers_only_and_covers_the_working_grid(tmp_path):

@@ -17,7 +17,7 @@ from monai.transforms import (
 )
 
 from medssl.core.errors import ConfigError
-from medssl.inference.settings import output_rule, preprocessing_steps, tile_settings
+from medssl.inference.settings import mirrored_axes, output_rule, preprocessing_steps, tile_settings
 
 PRE = Compose([LoadImaged(keys="image")])
 
@@ -84,3 +84,11 @@ def test_postprocessing_beyond_the_runner_is_refused_with_the_stock_command(post
 def test_preprocessing_that_cannot_be_taken_back_is_refused(transforms, named):
     with pytest.raises(ConfigError, match=named):
         preprocessing_steps(Compose(transforms))
+
+
+def test_axes_to_mirror_are_read_strictly():
+    assert mirrored_axes(None) == mirrored_axes([]) == ()
+    assert mirrored_axes([0, 1]) == ((0,), (1,), (0, 1))
+    for wrong in (0, [3], [0, 0], [True], ["x"], "0"):
+        with pytest.raises(ConfigError, match="flip_axes: expected a list of different axes"):
+            mirrored_axes(wrong)
