@@ -8,8 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.adapt import Plan, normaliser
+from medssl.bundle.adapt import normaliser
 from medssl.bundle.config import read_json
+from medssl.bundle.dataset_plan import Plan
 from medssl.core.files import write_json, write_text
 from medssl.data.manifest import Manifest
 from medssl.evaluation import Evaluation

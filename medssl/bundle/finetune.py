@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from medssl.bundle.adapt import Wishes, network_with_channels
+from medssl.bundle.adapt import network_with_channels
 from medssl.bundle.catalog import classifies
 from medssl.bundle.checks.files import folder_name
 from medssl.bundle.checks.subject import Subject
+from medssl.bundle.dataset_plan import Wishes
 from medssl.bundle.finetune_classes import Classifying
 from medssl.bundle.finetune_segments import Segmenting
 from medssl.bundle.prepare import anonymous_patients, class_names

@@ -7,9 +7,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medssl.bundle.adapt import Wishes
 from medssl.bundle.classifier import load_classifier
 from medssl.bundle.config import read_json, set_item
+from medssl.bundle.dataset_plan import Wishes
 from medssl.bundle.describe import made_anew, performance_text, write_licence
 from medssl.bundle.inherit import inherited
 from medssl.bundle.run import copy_bundle

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medssl.bundle.adapt import Plan
 from medssl.bundle.config import read_json
+from medssl.bundle.dataset_plan import Plan
 from medssl.bundle.describe import Description, describe
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.prepare import prepare_bundle

@@ -6,17 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.adapt import (
-    Needs,
-    Plan,
-    Wishes,
-    adapted_configs,
-    joined_needs,
-    make_plan,
-    needs_cubes,
-    pretraining_configs,
-)
+from medssl.bundle.adapt import adapted_configs, needs_cubes, pretraining_configs
 from medssl.bundle.config import read_json
+from medssl.bundle.dataset_plan import Needs, Plan, Wishes, joined_needs, make_plan
 from medssl.bundle.describe import Description, describe
 from medssl.bundle.resolve import build_network, load_config
 from medssl.bundle.run import copy_bundle

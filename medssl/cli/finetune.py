@@ -36,8 +36,8 @@ def finetune(
     from medssl.bundle.catalog import find_bundle
 
     folder = find_bundle(bundle)  # before anything slow is imported
-    from medssl.bundle.adapt import Wishes
     from medssl.bundle.config import parse_overrides
+    from medssl.bundle.dataset_plan import Wishes
     from medssl.bundle.finetune import Request
     from medssl.bundle.finetune import finetune as run_finetune
     from medssl.bundle.verify import verify_bundle

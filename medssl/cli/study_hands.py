@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from medssl.bundle.adapt import Needs, Wishes
 from medssl.bundle.catalog import find_bundle
 from medssl.bundle.config import read_json
+from medssl.bundle.dataset_plan import Needs, Wishes
 from medssl.bundle.ensemble import assemble_ensemble, split_views
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.prepare import bundle_needs, prepare_bundle, serves

@@ -30,8 +30,8 @@ from labelled_draws import labelled_draws
 from same_options import require_same_options
 from working_copy import working_copy
 
-from medssl.bundle.adapt import Wishes
 from medssl.bundle.catalog import find_bundle
+from medssl.bundle.dataset_plan import Wishes
 from medssl.bundle.prepare import prepare_bundle
 from medssl.core.files import write_json
 from medssl.data.manifest import load_manifest

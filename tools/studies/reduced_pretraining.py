@@ -22,8 +22,8 @@ from same_options import require_same_options
 from short_pretraining import pretrain_slices
 from working_copy import merge_labels
 
-from medssl.bundle.adapt import Wishes
 from medssl.bundle.catalog import find_bundle
+from medssl.bundle.dataset_plan import Wishes
 from medssl.bundle.prepare import prepare_bundle
 from medssl.cli.main import run as medssl
 from medssl.core.files import sha256_file, write_json
