@@ -15,6 +15,7 @@ from medssl.bundle.checks.subject import Subject
 from medssl.bundle.dataset_plan import Wishes
 from medssl.bundle.finetune_classes import Classifying
 from medssl.bundle.finetune_segments import Segmenting
+from medssl.bundle.folds import seen_folds, warn_of_seen_folds
 from medssl.bundle.prepare import anonymous_patients, class_names
 from medssl.bundle.resolve import build_network, load_config
 from medssl.bundle.run import copy_bundle, train
@@ -157,6 +158,13 @@ def _starting_weights(bundle: Path) -> Path:
     return trained if trained.is_file() else pretrained
 
 
+def _start_of(request: Request) -> Path | None:
+    """Return the weights that the networks of the folds start from, or None for random ones."""
+    if request.from_scratch:
+        return None
+    return Path(request.overrides.get("finetune_model_path", _starting_weights(request.bundle)))
+
+
 def _random_start(bundle: Path) -> dict[str, Any]:
     """Return the overrides that keep a training from starting from a bundle's encoder, if it has one."""
     return {"finetune": False} if (bundle / "models" / "encoder.pt").is_file() else {}
@@ -205,6 +213,8 @@ def _cross_validated(task: _Task, manifest: Manifest) -> tuple[Scores, str]:
     """Train and predict fold by fold, score all predictions together, then train on all labelled cases."""
     request = task.request
     predictions = request.out / "results" / "cross_validation"
+    seen = seen_folds(manifest, dict.fromkeys(range(request.folds), _start_of(request)))
+    warn_of_seen_folds(seen)
     for fold in range(request.folds):
         out = request.out / "folds" / f"fold_{fold}"
         if not (out / "configs").is_dir():
@@ -216,7 +226,8 @@ def _cross_validated(task: _Task, manifest: Manifest) -> tuple[Scores, str]:
     evaluation = _evaluate(task, manifest, manifest.training, predictions)
     _logger.info("all %d cases", len(manifest.training))
     _train(request, request.out, fold=None, select_best=False)
-    return evaluation, f"a {request.folds}-fold cross-validation: a network that never saw the case predicted it"
+    meaning = f"a {request.folds}-fold cross-validation: a network that never saw the case predicted it"
+    return evaluation, f"{meaning}, but its pre-training saw the image (transductive)" if seen else meaning
 
 
 def _require_bundle_name(out: Path) -> None:

@@ -88,19 +88,34 @@ def _warn_of_seen_images(
     bundle: Path, config_files: Sequence[str], dataset: Manifest, settings: Mapping[int, Mapping[str, Any]]
 ) -> None:
     """Warn where the weights that the networks start from learnt from images of the fold that scores them."""
-    seen = []
-    for fold, values in settings.items():
-        weights = weights_to_start_from(bundle, config_files, values)
-        encoder = read_encoder_json(weights) if weights is not None and weights.is_file() else None
-        held_out = [case for case in dataset.training if case.fold == fold]
-        if encoder is not None and saw_cases(encoder, held_out, dataset.sha256()):
-            seen.append(fold)
-    if seen:
+    weights = {fold: weights_to_start_from(bundle, config_files, values) for fold, values in settings.items()}
+    warn_of_seen_folds(seen_folds(dataset, weights))
+
+
+def warn_of_seen_folds(folds: Sequence[int]) -> None:
+    """Warn of folds whose images a pre-training learnt from, if there are any."""
+    if folds:
         _logger.warning(
             "folds %s: transductive: the encoder saw the images, not the labels, of the scored folds. Say so with the "
             "scores, or pre-train once for each fold with --set exclude_fold=K (docs/detection.md).",
-            ", ".join(map(str, seen)),
+            ", ".join(map(str, folds)),
         )
+
+
+def seen_folds(dataset: Manifest, weights: Mapping[int, Path | None]) -> list[int]:
+    """Return the folds whose held-out images the pre-training of their network learnt from.
+
+    Args:
+        dataset: Manifest whose training cases have folds.
+        weights: The file that the network of each fold starts from, or None.
+    """
+    seen = []
+    for fold, path in weights.items():
+        encoder = read_encoder_json(path) if path is not None and path.is_file() else None
+        held_out = [case for case in dataset.training if case.fold == fold]
+        if encoder is not None and saw_cases(encoder, held_out, dataset.sha256()):
+            seen.append(fold)
+    return seen
 
 
 def _folds(dataset: Manifest, manifest: Path) -> list[int]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from phantoms import write_phantoms
 
-from medssl.bundle import folds
+from medssl.bundle import finetune, folds
 from medssl.bundle.folds import train_folds
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.run import copy_bundle
@@ -133,3 +134,25 @@ def test_each_fold_can_start_from_an_encoder_that_never_saw_it(untrained, tmp_pa
         train_folds(bundle, manifest=manifest, out=tmp_path / "run", overrides={"finetune_model_path": path})
     assert starts == {0: path.format(fold=0)}
     assert "transductive" not in caplog.text
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_fine_tuning_in_folds_says_what_its_pre_training_saw(
+    untrained, tmp_path: Path, monkeypatch, from_scratch
+) -> None:
+    bundle, manifest, _ = untrained
+    for step in ("_train", "_evaluate", "copy_bundle"):
+        monkeypatch.setattr(finetune, step, lambda *_, **__: None)
+    request = finetune.Request(
+        bundle=bundle,
+        manifest=manifest,
+        data_root=tmp_path,
+        out=tmp_path / "new",
+        folds=2,
+        overrides={},
+        from_scratch=from_scratch,
+    )
+    task = SimpleNamespace(request=request, predict=lambda *_: None)
+    _, meaning = finetune._cross_validated(task, load_manifest(manifest))
+    assert meaning.startswith("a 2-fold cross-validation")
+    assert ("transductive" in meaning) is not from_scratch
