@@ -264,8 +264,13 @@ def load_plan(path: Path) -> StudyPlan:
         return StudyPlan.model_validate(parse_json(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, ValidationError):
-            lines = [f"  {'#'.join(map(str, each['loc'])) or 'plan'}: {each['msg']}" for each in error.errors()]
+            lines = [f"  {'#'.join(map(str, each['loc'])) or 'plan'}: {_said(each['msg'])}" for each in error.errors()]
             message = f"{path}: the plan of the study does not fit:\n" + "\n".join(lines)
         else:
             message = f"{path}: expected the plan of a study as JSON, found none that can be read ({error})."
         raise ConfigError(message, fix="Correct the file; docs/studies.md shows an example.") from error
+
+
+def _said(message: str) -> str:
+    """Return what pydantic says of a value as a sentence, without its word for our own errors."""
+    return message.removeprefix("Value error, ").rstrip(".") + "."
