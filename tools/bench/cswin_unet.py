@@ -306,8 +306,7 @@ Memory is what one step adds to the largest resident memory of a process that do
 {TARGET:.0f} and less memory.
 
 **Accuracy is not measured here.** Equal parameters are not equal accuracy: CSwin UNet has 8 channels at full resolution
-where Swin UNETR has {FEATURE_SIZE}, and no convolutions on its inner skips. tools/studies/cswin_learning.py trains
-them.
+where Swin UNETR has {FEATURE_SIZE}, and no convolutions on its inner skips. What they learn is in cswin_learning.md.
 
 ## Sizes
 
