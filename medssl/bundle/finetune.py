@@ -18,7 +18,7 @@ from medssl.bundle.finetune_segments import Segmenting
 from medssl.bundle.folds import seen_folds, warn_of_seen_folds
 from medssl.bundle.prepare import anonymous_patients, class_names
 from medssl.bundle.resolve import build_network, load_config
-from medssl.bundle.run import copy_bundle, train
+from medssl.bundle.run import STARTING_WEIGHTS, copy_bundle, train, weights_to_start_from
 from medssl.bundle.source_free import adapt_without_labels, is_without_labels
 from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import write_json, write_text
@@ -158,16 +158,12 @@ def _starting_weights(bundle: Path) -> Path:
     return trained if trained.is_file() else pretrained
 
 
-def _start_of(request: Request) -> Path | None:
-    """Return the weights that the networks of the folds start from, or None for random ones."""
-    if request.from_scratch:
-        return None
-    return Path(request.overrides.get("finetune_model_path", _starting_weights(request.bundle)))
-
-
-def _random_start(bundle: Path) -> dict[str, Any]:
-    """Return the overrides that keep a training from starting from a bundle's encoder, if it has one."""
-    return {"finetune": False} if (bundle / "models" / "encoder.pt").is_file() else {}
+def _start_of(request: Request) -> dict[str, Any]:
+    """Return the overrides that decide what a training starts from."""
+    if not request.from_scratch:
+        return {"finetune": True, STARTING_WEIGHTS: str(_starting_weights(request.bundle).resolve())}
+    # A bundle's encoder would be taken up by itself
+    return {"finetune": False} if (request.bundle / "models" / "encoder.pt").is_file() else {}
 
 
 def _once(task: _Task, manifest: Manifest) -> tuple[Scores | None, str]:
@@ -213,7 +209,8 @@ def _cross_validated(task: _Task, manifest: Manifest) -> tuple[Scores, str]:
     """Train and predict fold by fold, score all predictions together, then train on all labelled cases."""
     request = task.request
     predictions = request.out / "results" / "cross_validation"
-    seen = seen_folds(manifest, dict.fromkeys(range(request.folds), _start_of(request)))
+    start = weights_to_start_from(request.bundle, ("train",), {**_start_of(request), **request.overrides})
+    seen = seen_folds(manifest, dict.fromkeys(range(request.folds), start))
     warn_of_seen_folds(seen)
     for fold in range(request.folds):
         out = request.out / "folds" / f"fold_{fold}"
@@ -261,12 +258,10 @@ def _held_out(manifest: Manifest) -> tuple[int | None, bool]:
 
 
 def _train(request: Request, out: Path, *, fold: int | None, select_best: bool) -> None:
-    start = (
-        _random_start(request.bundle)
+    fit = (
+        {}
         if request.from_scratch
         else {
-            "finetune": True,
-            "finetune_model_path": str(_starting_weights(request.bundle).resolve()),
             "finetune_minimum_match": _MINIMUM_MATCH,
             "finetune_skip": _head_of_other_classes(request),
         }
@@ -276,7 +271,7 @@ def _train(request: Request, out: Path, *, fold: int | None, select_best: bool) 
         manifest=request.out / "results" / "manifest.json",
         out=out,
         data_root=request.data_root,
-        overrides={**start, "fold": fold, "select_best": select_best, **request.overrides},
+        overrides={**_start_of(request), **fit, "fold": fold, "select_best": select_best, **request.overrides},
         trust=request.trust,
     )
 

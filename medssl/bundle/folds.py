@@ -9,7 +9,7 @@ from typing import Any
 
 from medssl.bundle.ensemble import assemble_ensemble
 from medssl.bundle.predictor import load_predictor
-from medssl.bundle.run import train, weights_to_start_from
+from medssl.bundle.run import STARTING_WEIGHTS, train, weights_to_start_from
 from medssl.core.errors import ConfigError
 from medssl.data.manifest import Manifest, load_manifest
 from medssl.inference.batch import run_batch
@@ -20,8 +20,6 @@ _logger = logging.getLogger("medssl.bundle")
 
 MEMBERS, ENSEMBLE, PREDICTIONS = "folds", "ensemble", "cross_validation"
 """Folders of a run in folds: the networks, their ensemble, and what each network predicts for its held-out cases."""
-
-_START = "finetune_model_path"
 
 
 def train_folds(
@@ -79,8 +77,8 @@ def train_folds(
 
 def _settings_of(fold: int, overrides: Mapping[str, Any]) -> dict[str, Any]:
     values = {"select_best": False, **overrides, "fold": fold}
-    if isinstance(path := values.get(_START), str):
-        values[_START] = path.replace("{fold}", str(fold))
+    if isinstance(path := values.get(STARTING_WEIGHTS), str):
+        values[STARTING_WEIGHTS] = path.replace("{fold}", str(fold))
     return values
 
 

@@ -27,7 +27,8 @@ _logger = logging.getLogger("medssl.bundle")
 _SEVERAL = "multi_gpu_train.json"
 _RESULTS = "results"
 _RESUME = "checkpoints/last.pt"
-_START = "finetune_model_path"
+STARTING_WEIGHTS = "finetune_model_path"
+"""Id of the file that a training starts from where `finetune` is true."""
 # May change between a run and its continuation without changing what is trained
 _FREE_TO_CHANGE = {
     "bundle_root",
@@ -107,7 +108,7 @@ def train(
     """
     encoder = _encoder_of(bundle, config_files)
     if encoder:
-        _logger.info("starting from %s; --set finetune=false starts from random weights", encoder[_START])
+        _logger.info("starting from %s; --set finetune=false starts from random weights", encoder[STARTING_WEIGHTS])
     values = {**encoder, **(overrides or {}), **run_paths(out, manifest, data_root)}
     files = (*config_files, _SEVERAL) if is_launched() else tuple(config_files)
     # Every process reads its configuration before the main one begins to copy it
@@ -147,13 +148,13 @@ def _encoder_of(bundle: Path, config_files: Sequence[str]) -> dict[str, Any]:
     encoder = bundle / "models" / "encoder.pt"
     if not encoder.is_file() or not any("finetune" in read_json(config_path(bundle, each)) for each in config_files):
         return {}
-    return {"finetune": True, _START: str(encoder.resolve())}
+    return {"finetune": True, STARTING_WEIGHTS: str(encoder.resolve())}
 
 
 def weights_to_start_from(bundle: Path, config_files: Sequence[str], overrides: Mapping[str, Any]) -> Path | None:
     """Return the weights file that `train` would start from by these overrides or its encoder; None for random ones."""
     values = {**_encoder_of(bundle, config_files), **overrides}
-    path = values.get(_START)
+    path = values.get(STARTING_WEIGHTS)
     return Path(path) if values.get("finetune") and isinstance(path, str) else None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.bundle.config import read_json
-from medssl.bundle.run import copy_bundle, train
+from medssl.bundle.run import STARTING_WEIGHTS, copy_bundle, train
 from medssl.core.errors import ConfigError
 from medssl.core.files import write_json, write_text
 from medssl.data.manifest import Manifest
@@ -51,7 +51,7 @@ def adapt_without_labels(
         raise ConfigError(message)
     if not (out / "configs").is_dir():
         copy_bundle(bundle, out)
-    start = {"finetune_model_path": str((bundle / "models" / "model.pt").resolve())}
+    start = {STARTING_WEIGHTS: str((bundle / "models" / "model.pt").resolve())}
     train(
         bundle,
         manifest=manifest,

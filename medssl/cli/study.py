@@ -90,13 +90,13 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
     record |= {"rows": [row.to_json() for row in rows], "labels_saved": labels_saved(rows, plan.baseline)}
     write_json(out / "study.json", {**record, "runs": results})
     grids = grids_told(results)
-    text = markdown(plan, rows) + (f"\n{grids}\n" if grids else "")
+    told = [*notes(plan, rows), *([grids] if grids else [])]
+    text = markdown(rows, told)
     write_text(out / "study.md", f"# {plan.name}\n\n{plan.about}\n\n{text}\nMade by:\n\n    {command}\n")
     if rows:
         figure = curve_figure(rows, title=plan.name)
         write_curve(out / "curve.png", figure)
         page: dict[str, Any] = {"title": plan.name, "about": plan.about, "figure": figure, "command": command}
         page |= {"headings": HEADINGS, "lines": table(rows)}
-        told = [*notes(plan, rows), *([grids] if grids else [])]
         write_text(out / "curve.html", StudyPage(**page, notes=told).html())
     typer.echo(text)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from medssl.core.errors import GeometryError, ImageError
@@ -25,8 +26,6 @@ from medssl.data.manifest import Case, Part
 from medssl.data.volume_checks import size_of_regular_file
 from medssl.data.volumes import Header, Volume, read_header, read_volume
 from medssl.data.voxel_hash import VoxelDigests, voxel_digests
-
-_AXES = ("RL", "AP", "SI")
 
 # Corners of the two grids may lie this share of the smallest voxel edge apart. Converters round: an oblique prostate
 # label of 384 x 384 x 19 voxels lies 11% of an edge off its image, and nothing moves by a voxel below 50%.
@@ -183,8 +182,8 @@ class _Examination:
     def image(self, relative: str) -> VoxelDigests | None:
         volume = read_volume(inside_root(self.task.root, relative))
         # Along the patient's axes, so that a copy stored with its axes in another order is found too
-        places = [next(i for i, pair in enumerate(_AXES) if end in pair) for end in volume.header.orientation]
-        return self.digests(volume.header.path, volume.voxels.transpose(np.argsort(places)), relative)
+        axes = nib.io_orientation(volume.header.affine)[:, 0].argsort()
+        return self.digests(volume.header.path, volume.voxels.transpose(axes), relative)
 
     def flat_image(self, relative: str) -> VoxelDigests | None:
         path = self.locate(relative)

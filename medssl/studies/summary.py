@@ -163,10 +163,10 @@ def notes(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:
     return [INTERVAL, *_beside_budget(plan, rows), *(["\n".join(saved)] if saved else [])]
 
 
-def markdown(plan: StudyPlan, rows: Sequence[Row]) -> str:
-    """Return the table as Markdown, with what the intervals are."""
+def markdown(rows: Sequence[Row], told: Sequence[str]) -> str:
+    """Return the table as Markdown, with the paragraphs of `notes` and others below it."""
     lines = [f"| {' | '.join(cells)} |" for cells in (HEADINGS, *table(rows))]
-    return "\n".join([lines[0], "|---" * len(HEADINGS) + "|", *lines[1:], "", "\n\n".join(notes(plan, rows))]) + "\n"
+    return "\n".join([lines[0], "|---" * len(HEADINGS) + "|", *lines[1:], "", "\n\n".join(told)]) + "\n"
 
 
 def _beside_budget(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:

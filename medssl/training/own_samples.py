@@ -40,8 +40,13 @@ def stream_masks(network: HasModules, streams: Sequence[int], *, generator: torc
     return [torch.cat(of_streams) for of_streams in zip(*drawn, strict=True)]
 
 
+def keyed_generator(*key: int | str) -> torch.Generator:
+    """Return a generator that nothing else in the run draws from."""
+    return torch.Generator().manual_seed(derive_seed(*key))
+
+
 def own_noise(image: Tensor, *key: int | str) -> Tensor:
     """Return standard normal noise of the shape of (B, C, X, Y, Z) on its device; key and place alone decide."""
-    generators = [torch.Generator().manual_seed(derive_seed(*key, place)) for place in own_places(len(image))]
+    generators = [keyed_generator(*key, place) for place in own_places(len(image))]
     noise = [torch.randn(image.shape[1:], generator=generator) for generator in generators]
     return torch.stack(noise).to(image.device)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 import torch
 from bundle.pretraining_bundle import write_pretraining_bundle
 from phantoms import write_phantoms
+from stops import stop_in_call
 
 from medssl.bundle.pretrain import pretrain, stage_names
 from medssl.bundle.run import train
@@ -59,15 +58,7 @@ def test_finished_stages_are_not_run_again(source: Path, manifest: Path, tmp_pat
 
 def test_a_stop_in_the_second_stage_changes_nothing(source: Path, manifest: Path, tmp_path: Path, monkeypatch) -> None:
     pretrain(source, manifest=manifest, out=tmp_path / "undisturbed")
-    step, calls = SupervisedStep.__call__, []
-
-    def stopped(self, engine, batch):
-        calls.append(engine.state.iteration)
-        if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, engine, batch)
-
-    monkeypatch.setattr(SupervisedStep, "__call__", stopped)
+    calls = stop_in_call(monkeypatch, SupervisedStep, 3)
     with pytest.raises(SystemExit):
         pretrain(source, manifest=manifest, out=tmp_path / "run")
     pretrain(source, manifest=manifest, out=tmp_path / "run")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 
 import monai.bundle
@@ -14,6 +12,7 @@ import torch
 from bundle.process_bundles import evaluated, trained
 from phantoms import write_phantoms
 from processes import in_processes
+from stops import stop_in_call
 
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.resolve import load_config
@@ -117,17 +116,9 @@ def test_a_stopped_run_is_continued_by_the_same_command(
     from medssl.methods.supervised import SupervisedStep
 
     train(source, manifest=manifest, out=tmp_path / "undisturbed", overrides=_QUICK)
-    whole_step = SupervisedStep.__call__
-
-    def stop_in_iteration_2(self, engine, batch):
-        if engine.state.iteration == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return whole_step(self, engine, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SupervisedStep, "__call__", stop_in_iteration_2)
-        with pytest.raises(SystemExit):
-            train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
+    stop_in_call(monkeypatch, SupervisedStep, 2)
+    with pytest.raises(SystemExit):
+        train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
     train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
     assert _same(_weights(tmp_path / "run"), _weights(tmp_path / "undisturbed"))
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import torch
 from bundles.small_cardiac import BUNDLE, PRETRAINING, QUICK, pretrained, pretrained_share
 from phantoms import write_phantoms
 from processes import in_processes
+from stops import stop_in_call
 
 from medssl.bundle.pretrain import pretrain
 from medssl.bundle.run import train
@@ -81,18 +80,10 @@ def test_the_second_stage_keeps_the_encoder_of_the_first(source: Path, manifest:
 def test_a_stop_in_the_local_stage_changes_nothing(
     source: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = LocalContrastStep.__call__
-
-    def stopped(self, engine, batch):
-        if engine.state.iteration == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, engine, batch)
-
     options = {**PRETRAINING, "output_classes": 3, "resample_to_spacing": _COARSE}
-    monkeypatch.setattr(LocalContrastStep, "__call__", stopped)
+    stop_in_call(monkeypatch, LocalContrastStep, 1)
     with pytest.raises(SystemExit):
         pretrain(BUNDLE, manifest=manifest, out=tmp_path / "run", overrides=options)
-    monkeypatch.undo()
     pretrain(BUNDLE, manifest=manifest, out=tmp_path / "run", overrides=options)
     first, second = (torch.load(run / "models" / "encoder.pt", weights_only=True) for run in (source, tmp_path / "run"))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())

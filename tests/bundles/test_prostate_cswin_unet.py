@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from phantoms import write_phantoms
+from stops import stop_in_call
 
 from medssl.bundle.config import has_item, read_json
 from medssl.bundle.predictor import load_predictor
@@ -43,15 +42,7 @@ def _encoder(run: Path) -> dict[str, torch.Tensor]:
 
 def test_a_stop_changes_nothing(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretrain(BUNDLE, manifest=manifest, out=tmp_path / "undisturbed", overrides=_QUICK)
-    step, calls = PretextStep.__call__, []
-
-    def stopped(self, engine, batch):
-        calls.append(engine.state.iteration)
-        if len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, engine, batch)
-
-    monkeypatch.setattr(PretextStep, "__call__", stopped)
+    calls = stop_in_call(monkeypatch, PretextStep, 2)
     with pytest.raises(SystemExit):
         pretrain(BUNDLE, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
     pretrain(BUNDLE, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)

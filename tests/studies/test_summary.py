@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from studies.small_study import Recorder, manifest, plan
 
-from medssl.studies.summary import Row, contrast, estimate, labels_saved, markdown, summarise
+from medssl.studies.summary import Row, contrast, estimate, labels_saved, markdown, notes, summarise
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_labels_saved_interpolates_between_measured_counts(rows: list[Row]) -> N
 
 
 def test_table_names_arms_intervals_and_their_meaning(rows: list[Row]) -> None:
-    text = markdown(plan(), rows)
+    text = markdown(rows, notes(plan(), rows))
     assert "| 1 | better | 0.6900 [" in text
     assert "draws of labelled cases are resampled first" in text
 
@@ -93,7 +93,8 @@ def _sentences(tmp_path, patches: int) -> str:
     from medssl.studies.run import run_study
 
     results = [each | {"patches": patches} for each in run_study(plan(), manifest(), tmp_path, Recorder().hands)]
-    return markdown(plan(), summarise(plan(), results))
+    rows = summarise(plan(), results)
+    return markdown(rows, notes(plan(), rows))
 
 
 def test_arms_beside_the_budget_are_told_with_what_they_passed(tmp_path) -> None:
@@ -109,4 +110,5 @@ def test_arms_within_two_percent_of_the_budget_are_not_told(tmp_path) -> None:
 def test_one_label_is_no_labels(rows: list[Row]) -> None:
     better = row(rows, "better", 1)
     between = replace(better, dice=replace(better.dice, mean=0.62))
-    assert "better with 1 label equals plain with about 1." in markdown(plan(), [*rows[:1], between, *rows[3:]])
+    rows = [*rows[:1], between, *rows[3:]]
+    assert "better with 1 label equals plain with about 1." in markdown(rows, notes(plan(), rows))

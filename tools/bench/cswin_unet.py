@@ -79,8 +79,8 @@ def tries(family: str) -> dict[str, tuple[Make, str]]:
         "recomputed": (partial(make, checkpoint_blocks=True), "blocks computed again in the backward pass"),
     }
     if family == "slabs":
-        found["flat slabs"] = (partial(make, slab_depth=1), "stripes of one slice")
-        found["slabs of 4"] = (partial(make, slab_depth=4), "stripes of four slices")
+        found["flat slabs"] = (partial(cswin_variants.slabs_of_1, **options), "stripes of one slice")
+        found["slabs of 4"] = (partial(cswin_variants.slabs_of_4, **options), "stripes of four slices")
     return found
 
 

@@ -14,8 +14,9 @@ import argparse
 import json
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -38,7 +39,9 @@ from medssl.bundle.resolve import build_network, load_config
 from medssl.core.files import write_json, write_text
 from medssl.core.provenance import provenance
 from medssl.core.seeding import derive_seed
+from medssl.metrics.overlap import dice
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
+from medssl.networks.multi_view_net import MultiViewNet
 from medssl.networks.split import SplitNetwork, evaluation_mode
 from medssl.networks.stochastic_passes import moments_of, tail_moments, uncertainty_of
 
@@ -68,15 +71,14 @@ def main() -> None:
     write_text(options.out.with_suffix(".md"), page(rows, options.cases))
 
 
-def views(place: str, _made: dict[str, Any] = {}) -> Any:  # noqa: B006  (made once for each place)
+@cache
+def views(place: str) -> MultiViewNet:
     """Return the shipped network with its dropout at `place`; dropout has no weights."""
-    if place not in _made:
-        bundle = find_bundle(BUNDLE)
-        config = load_config(bundle, ("inference",))
-        network = build_network(config, network={**config.content["network_def"]["network"], "dropout_place": place})
-        load_weights(network, bundle / "models" / "model.pt")
-        _made[place] = network.eval()
-    return _made[place]
+    bundle = find_bundle(BUNDLE)
+    config = load_config(bundle, ("inference",))
+    network = build_network(config, network={**config.content["network_def"]["network"], "dropout_place": place})
+    load_weights(network, bundle / "models" / "model.pt")
+    return cast("MultiViewNet", network.eval())
 
 
 def all_samples(root: Path, count: int) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -112,24 +114,17 @@ def degraded(image: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarr
 
 
 @torch.no_grad()
-def measure(network: Any, image: Tensor, label: Tensor, *, whole: bool) -> list[tuple[float, float]]:
+def measure(network: MultiViewNet, image: Tensor, label: Tensor, *, whole: bool) -> list[tuple[float, float]]:
     """Return (uncertainty, 1 - mean Dice of the foreground) of every view."""
     found = []
     with evaluation_mode(network):
         for index, (view, part) in enumerate(network.parts()):
             generator = torch.Generator().manual_seed(derive_seed("masks", index))
             variance = spread(part, view.to_view(image), generator, whole=whole)
-            hard = view.from_view(network_plain(part, view.to_view(image))).argmax(1)[0]
-            dice = [
-                2.0 * float(((hard == k) & (label == k)).sum()) / float((hard == k).sum() + (label == k).sum())
-                for k in (1, 2)
-            ]
-            found.append((float(uncertainty_of(variance)), 1 - float(np.mean(dice))))
+            hard = network.view_logits(image, view).argmax(1)[0]
+            scores = [dice((label == k).numpy(), (hard == k).numpy()) for k in (1, 2)]
+            found.append((float(uncertainty_of(variance)), 1 - float(np.mean(scores))))
     return found
-
-
-def network_plain(part: SplitNetwork, image: Tensor) -> Tensor:
-    return part.tail(part.decode(part.encode(image)))
 
 
 def spread(part: SplitNetwork, image: Tensor, generator: torch.Generator, *, whole: bool) -> Tensor:

@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 
-from medssl.core.seeding import derive_seed
 from medssl.networks.channel_dropout import fixed_masks
 from medssl.training.distributed import undistributed
-from medssl.training.own_samples import own_noise, stream_masks
+from medssl.training.own_samples import keyed_generator, own_noise, stream_masks
 from medssl.training.streams import Streams
 
 Autocast = Callable[[], AbstractContextManager]
@@ -46,11 +44,6 @@ def student_logits(
     with fixed_masks(bare, masks), autocast():
         logits: Tensor = engine.inferer(streams.joined, network)
     return logits.float()
-
-
-def keyed_generator(*key: int | str) -> torch.Generator:
-    """Return a generator that nothing else in the run draws from."""
-    return torch.Generator().manual_seed(derive_seed(*key))
 
 
 def step_output(streams: Streams, logits: Tensor, loss: Tensor, **log: Tensor | float) -> dict[str, Any]:

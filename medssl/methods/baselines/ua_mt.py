@@ -10,12 +10,12 @@ from torch import Tensor
 from medssl.core.errors import ConfigError
 from medssl.losses.consistency import certain_mean_square, certain_voxels
 from medssl.methods.baselines.mean_teacher import MeanTeacherStep
-from medssl.methods.baselines.teaching import keyed_generator, noisy
+from medssl.methods.baselines.teaching import noisy
 from medssl.networks.channel_dropout import channel_dropouts, fixed_masks
 from medssl.training.distributed import mean_over_processes
 from medssl.training.ema import EmaTeacher
 from medssl.training.optimization import Optimization
-from medssl.training.own_samples import own_masks
+from medssl.training.own_samples import keyed_generator, own_masks
 
 
 class UaMtStep(MeanTeacherStep):

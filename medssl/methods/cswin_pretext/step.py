@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from medssl.core.errors import ConfigError
-from medssl.core.seeding import derive_seed
 from medssl.losses.contrastive import ContrastiveLoss, PairMasks, collapse_value
 from medssl.methods.cswin_pretext.heads import Answers
 from medssl.methods.cswin_pretext.views import corrupt, draw_turns, turn_in_plane
 from medssl.training.distributed import gather_rows, process_rank
 from medssl.training.health import Embedded
 from medssl.training.optimization import Optimization
+from medssl.training.own_samples import keyed_generator
 
 _UNEQUAL = 0.01  # share by which the sides of a voxel may differ in the plane
 
@@ -120,7 +120,7 @@ class PretextStep:
                 f"PretextStep: expected patches as wide as high, got {tuple(images.shape[2:])}. Change patch_size."
             )
             raise ConfigError(message)
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "pretext", process_rank(), iteration))
+        generator = keyed_generator(self.seed, "pretext", process_rank(), iteration)
         sources = torch.arange(len(images)).repeat(2)
         turns = draw_turns(2 * len(images), generator)
         clean = turn_in_plane(images.repeat(2, 1, 1, 1, 1), turns)

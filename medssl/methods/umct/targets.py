@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from medssl.core.errors import ConfigError
-from medssl.core.seeding import derive_seed
 from medssl.methods.umct.fusion import fuse_others, fusion_weights
 from medssl.networks.multi_view_net import MultiViewNet
 from medssl.networks.split import evaluation_mode
 from medssl.networks.stochastic_passes import Granularity, tail_moments, uncertainty_of
 from medssl.networks.views import View
-from medssl.training.own_samples import own_masks
+from medssl.training.own_samples import keyed_generator, own_masks
 
 _EPS = {"sample": 1e-8, "voxel": 1e-6}
 
@@ -147,7 +146,7 @@ class PseudoLabels:
 
 def mask_generator(seed: int, phase: str, iteration: int, view: View) -> torch.Generator:
     """Return the generator of one view's dropout masks; nothing else in the run draws from it."""
-    return torch.Generator().manual_seed(derive_seed(seed, "dropout", phase, iteration, view.name))
+    return keyed_generator(seed, "dropout", phase, iteration, view.name)
 
 
 def _is_count(value: object) -> bool:
