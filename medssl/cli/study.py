@@ -24,6 +24,9 @@ def study(
     known: Annotated[
         Path | None, typer.Option(help="study.json made elsewhere; its runs of this plan and data are not run again.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Runs that are carried out at the same time; they share the cores and the GPU.")
+    ] = 0,
     trust: Annotated[bool, typer.Option("--trust", help="Run code that bundles do not need.")] = False,
     table: Annotated[bool, typer.Option("--table", help="Run nothing; make the tables of what is there.")] = False,
 ) -> int:
@@ -49,7 +52,7 @@ def study(
         root = data_root or manifest.parent
         _refuse_leaks(content, dataset, root)
         hands = study_hands(content, dataset, root=root, plan_folder=plan.parent, trust=trust)
-        results = run_study(content, dataset, out, hands, only=only or ())
+        results = run_study(content, dataset, out, hands, only=only or (), workers=workers)
     failed = [each for each in results if "error" in each]
     command = f"medssl study {plan} --manifest {manifest}{f' --data-root {data_root}' if data_root else ''} --out {out}"
     command += " --trust" if trust else ""
@@ -75,8 +78,8 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
     from medssl.core.files import write_json, write_text
     from medssl.core.provenance import provenance
     from medssl.reports.study_page import StudyPage
+    from medssl.studies.conditions import grids_told, machines_told
     from medssl.studies.curve import curve_figure, write_curve
-    from medssl.studies.grids import grids_told
     from medssl.studies.summary import HEADINGS, INTERVAL, labels_saved, markdown, notes, summarise, table
 
     rows = summarise(plan, results)
@@ -89,8 +92,7 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
     }
     record |= {"rows": [row.to_json() for row in rows], "labels_saved": labels_saved(rows, plan.baseline)}
     write_json(out / "study.json", {**record, "runs": results})
-    grids = grids_told(results)
-    told = [*notes(plan, rows), *([grids] if grids else [])]
+    told = [*notes(plan, rows), *filter(None, [grids_told(results), machines_told(results)])]
     text = markdown(rows, told)
     write_text(out / "study.md", f"# {plan.name}\n\n{plan.about}\n\n{text}\nMade by:\n\n    {command}\n")
     if rows:

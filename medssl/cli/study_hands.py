@@ -45,7 +45,12 @@ def study_hands(plan: StudyPlan, manifest: Manifest, *, root: Path, plan_folder:
     """
     work = _Work(plan, manifest, root, plan_folder, trust)
     return Hands(
-        execute=work.execute, fuse=work.fuse, part=work.part, pretrain=work.pretrain, spent=spent, spacing=spacing
+        execute=work.execute,
+        fuse=work.fuse,
+        part=work.part,
+        pretrain=work.pretrain,
+        spent=spent,
+        conditions=conditions,
     )
 
 
@@ -55,8 +60,7 @@ def spent(folder: Path) -> tuple[float, int | None]:
     Time that a killed part spent on scoring is not known. Patches are those that passed forward and back through all
     networks; None where the training is not over, or its version did not count.
     """
-    file = folder / "bundle" / "results" / "train_log.jsonl"
-    events = read_log(file)[0] if file.is_file() else ()
+    events = _log_of(folder)
     parts: list[float] = []
     for event in events:
         if event.get("kind") == "start":
@@ -66,12 +70,21 @@ def spent(folder: Path) -> tuple[float, int | None]:
     return sum(parts), events[-1].get("patches") if events else None
 
 
-def spacing(folder: Path) -> list[float] | None:
-    """Return the voxel size in mm that a run's network works at, or None if its bundle does not state it plainly."""
-    found = read_json(folder / "bundle" / "configs" / "inference.json").get("resample_to_spacing")
-    if not isinstance(found, list) or not all(isinstance(each, int | float) for each in found):
-        return None
-    return [float(each) for each in found]
+def conditions(folder: Path) -> dict[str, Any]:
+    """Return the voxel size in mm that a run's network works at, if its bundle states it plainly, and its machine."""
+    found: dict[str, Any] = {}
+    size = read_json(folder / "bundle" / "configs" / "inference.json").get("resample_to_spacing")
+    if isinstance(size, list) and all(isinstance(each, int | float) for each in size):
+        found["spacing_mm"] = [float(each) for each in size]
+    start: dict[str, Any] = next((event for event in reversed(_log_of(folder)) if event.get("kind") == "start"), {})
+    if "device" in start:
+        found["machine"] = f"{start['device']}, {start['precision']}"
+    return found
+
+
+def _log_of(folder: Path) -> tuple[dict[str, Any], ...]:
+    file = folder / "bundle" / "results" / "train_log.jsonl"
+    return read_log(file)[0] if file.is_file() else ()
 
 
 @dataclass(frozen=True)

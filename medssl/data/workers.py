@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing import connection
 from pathlib import Path
 from typing import TypeVar
 
@@ -155,7 +156,8 @@ def _run_pool(
     """Work off `waiting`; return what was under way when a process died, or an empty list."""
     running: dict[Future[_Result | Exception], int] = {}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context) as pool:
+    size = min(workers, len(waiting))
+    with ProcessPoolExecutor(size, mp_context=context, initializer=_end_with_parent) as pool:
         while waiting or running:
             while waiting and len(running) < 2 * workers:
                 index = waiting.popleft()
@@ -169,6 +171,18 @@ def _run_pool(
             for future in done:
                 outcomes[running.pop(future)] = _outcome(future)
     return []
+
+
+def _end_with_parent() -> None:
+    """Make this process end when the one that started it is killed, instead of working on for nobody."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _under_way(running: dict[Future[_Result | Exception], int], outcomes: dict[int, _Result | Exception]) -> list[int]:

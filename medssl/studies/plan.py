@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -220,6 +220,16 @@ class StudyPlan(_Strict):
             )
             for number in range(size)
         ]
+
+    def families(self, runs: Iterable[Run]) -> list[list[Run]]:
+        """Return runs in groups that can be carried out at the same time: a run's views are scored after it is trained.
+
+        Groups and the runs in them keep their order.
+        """
+        found: dict[str, list[Run]] = {}
+        for run in runs:
+            found.setdefault((self.trained_run(run) or run).key, []).append(run)
+        return list(found.values())
 
     def trained_run(self, run: Run) -> Run | None:
         """Return the run whose network's views a run scores, or None if it does nothing of the kind."""

@@ -5,18 +5,24 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from medssl.core.cores import usable_cores
 from medssl.core.errors import ConfigError, MedsslError
-from medssl.core.files import sha256_json, write_json
+from medssl.core.files import sha256_json, sole_writer, write_json
 from medssl.core.suggest import did_you_mean
 from medssl.data.manifest import Manifest, save_manifest
 from medssl.data.splits import keep_labeled_cases
+from medssl.data.workers import map_isolated
 from medssl.studies.plan import Arm, Run, StudyPlan
 
 _logger = logging.getLogger("medssl.studies")
@@ -24,6 +30,9 @@ _logger = logging.getLogger("medssl.studies")
 _PATH = re.compile(r"""(['"])[^'"]*[\\/][^'"]*\1|(?<![\w.])(?:[A-Za-z]:)?[\\/][^\s'",:]+""")
 RESULT = "result.json"
 _MARK = "identity.json"
+# A run that takes longer hangs; a whole training must fit into it
+_STALL_SECONDS = 14 * 24 * 3600.0
+_CONDITIONS = ("spacing_mm", "machine")
 
 Execute = Callable[[Run, Path, Path], Mapping[str, Any]]
 """Carries out one run: (run, manifest file, folder) -> the evaluation's content of metrics.json."""
@@ -38,8 +47,9 @@ Pretrain = Callable[[Arm, Path, Path], None]
 Spent = Callable[[Path], tuple[float, int | None]]
 """What the training in a run's folder has cost so far: (folder) -> seconds over all its parts, and patches passed
 forward and back; None where they were not counted."""
-Spacing = Callable[[Path], list[float] | None]
-"""Reads the voxel size in mm that a trained run works at: (folder) -> along X, Y, Z, -1 as it is; None if unknown."""
+Conditions = Callable[[Path], dict[str, Any]]
+"""Reads under which conditions a run was trained: (folder) -> what it knows of "spacing_mm", the voxel size along
+X, Y, Z, -1 as it is, and "machine", device and precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +62,7 @@ class Hands:
         part: Scores the views of a multi-view network one by one.
         pretrain: Pre-trains a bundle; needed by plans with such arms only.
         spent: Reads what a training has cost; without it, a resumed run tells the seconds of its last part only.
-        spacing: Reads the voxel size that a training works at, which the tables tell.
+        conditions: Reads the voxel size, machine and precision of a training, which the tables tell.
     """
 
     execute: Execute
@@ -60,7 +70,7 @@ class Hands:
     part: Part
     pretrain: Pretrain | None = None
     spent: Spent | None = None
-    spacing: Spacing | None = None
+    conditions: Conditions | None = None
 
 
 def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) -> int:
@@ -94,7 +104,7 @@ def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) ->
 
 
 def run_study(
-    plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands, *, only: Iterable[str] = ()
+    plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands, *, only: Iterable[str] = (), workers: int = 0
 ) -> list[dict[str, Any]]:
     """Carry out what is missing of a study and return the results of all runs that are there, in their order.
 
@@ -107,6 +117,8 @@ def run_study(
         out: Folder of the study.
         hands: What trains and scores.
         only: Names of arms to carry out; by default all.
+        workers: Processes that carry out runs at the same time, which share the cores and the GPU; `hands` is pickled
+            for them. 0: one run after the other, in this process.
 
     Raises:
         ConfigError: If the plan has no arm of a name in `only`.
@@ -117,10 +129,20 @@ def run_study(
         message = f"expected names of the plan's arms ({', '.join(names)}), found {name!r}.{did_you_mean(name, names)}"
         raise ConfigError(message)
     write_json(out / "plan.json", plan.to_json())
-    found = [
-        _outcome(run, plan, manifest, out, hands) if run.arm.name in wanted else _done(run, plan, manifest, out)
-        for run in plan.runs()
-    ]
+    families = plan.families(run for run in plan.runs() if run.arm.name in wanted)
+    carry_out = partial(_carry_out, plan=plan, manifest=manifest, out=out, hands=hands)
+    if workers:
+        carry_out = partial(carry_out, threads=max(1, usable_cores() // workers))
+        carried = map_isolated(carry_out, families, workers=workers, stall_seconds=_STALL_SECONDS)
+    else:
+        carried = [carry_out(family) for family in families]
+    fresh: dict[str, dict[str, Any]] = {}
+    for family, outcomes in zip(families, carried, strict=True):
+        if isinstance(outcomes, Exception):  # the process died; its runs cannot tell of it themselves
+            _logger.error("%s failed: %s", family[0].key, _told(outcomes))
+            outcomes = [_failed(run, plan, manifest, outcomes) for run in family]
+        fresh |= {run.key: outcome for run, outcome in zip(family, outcomes, strict=True)}
+    found = [fresh.get(run.key) or _done(run, plan, manifest, out) for run in plan.runs()]
     return [result for result in found if result is not None]
 
 
@@ -130,14 +152,26 @@ def read_results(plan: StudyPlan, manifest: Manifest, out: Path) -> list[dict[st
     return [result for result in found if result is not None]
 
 
+def _carry_out(
+    family: list[Run], *, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands, threads: int | None = None
+) -> list[dict[str, Any]]:
+    """Return the outcomes of runs, one after the other; in a process beside others, on its part of the cores."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return [_outcome(run, plan, manifest, out, hands) for run in family]
+
+
 def _outcome(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> dict[str, Any]:
     try:
         return _complete(run, plan, manifest, out, hands)
     except Exception as error:  # exhausted memory or a defect in one run must not take the others with it
-        text = _told(error)
-        _logger.error("%s failed: %s", run.key, text)
+        _logger.error("%s failed: %s", run.key, _told(error))
         _logger.debug("%s failed", run.key, exc_info=error)
-        return {**_identity(run, plan, manifest), "error": text}
+        return _failed(run, plan, manifest, error)
+
+
+def _failed(run: Run, plan: StudyPlan, manifest: Manifest, error: Exception) -> dict[str, Any]:
+    return {**_identity(run, plan, manifest), "error": _told(error)}
 
 
 def _told(error: BaseException) -> str:
@@ -181,17 +215,17 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
 
 
 def _taken_from(before: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what the runs that another stands on tell of it: the patches of all, and their voxel size."""
-    passed, sizes = [each.get("patches") for each in before], [each.get("spacing_mm") for each in before]
+    """Return what the runs that another stands on tell of it: the patches of all, and the conditions of the first."""
+    passed = [each.get("patches") for each in before]
     found: dict[str, Any] = {} if None in passed else {"patches": sum(passed)}
-    return found | ({"spacing_mm": sizes[0]} if sizes[0] is not None else {})
+    return found | {key: before[0][key] for key in _CONDITIONS if key in before[0]}
 
 
 def _told_by(folder: Path, hands: Hands) -> dict[str, Any]:
     """Return what a training tells of itself, without what it does not know."""
-    size = None if hands.spacing is None else hands.spacing(folder)
-    found = {"patches": _spent(folder, hands)[1], "spacing_mm": size}
-    return {key: value for key, value in found.items() if value is not None}
+    patches = _spent(folder, hands)[1]
+    found: dict[str, Any] = {} if patches is None else {"patches": patches}
+    return found | ({} if hands.conditions is None else hands.conditions(folder))
 
 
 def _spent(folder: Path, hands: Hands) -> tuple[float, int | None]:
@@ -212,12 +246,13 @@ def _pretrained(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands:
     decides["epoch"] = plan.iterations_per_epoch
     folder = out / "pretraining" / sha256_json({**decides, "manifest": manifest.sha256()})[:12]
     record = folder / "pretraining.json"
-    if not record.is_file():
-        begin = time.monotonic()
-        file = folder / "manifest.json"
-        save_manifest(file, _without_labels(manifest))
-        hands.pretrain(run.arm, file, folder / "bundle")
-        write_json(record, {**decides, "seconds": round(time.monotonic() - begin, 1)})
+    with sole_writer(folder, patience=math.inf):  # runs of other processes wait for the one that comes first
+        if not record.is_file():
+            begin = time.monotonic()
+            file = folder / "manifest.json"
+            save_manifest(file, _without_labels(manifest))
+            hands.pretrain(run.arm, file, folder / "bundle")
+            write_json(record, {**decides, "seconds": round(time.monotonic() - begin, 1)})
     arm = run.arm.model_copy(update={"bundle": str((folder / "bundle").resolve())})
     seconds = float((_read_json(record) or {}).get("seconds", 0.0))
     return replace(run, arm=arm), {"pretraining_seconds": seconds}

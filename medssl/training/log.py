@@ -15,6 +15,7 @@ from ignite.engine import Engine, Events
 
 from medssl.core.provenance import utc_now
 from medssl.training.distributed import process_count
+from medssl.training.machine import device_name
 from medssl.training.optimization import Optimization
 
 _logger = logging.getLogger("medssl.progress")
@@ -85,6 +86,7 @@ class TrainingLog:
             epoch_length=engine.state.epoch_length,
             iteration=engine.state.iteration,
             precision=str(self.optimization.dtype or "float32").removeprefix("torch."),
+            device=device_name(self.optimization.device),
         )
 
     def _ask(self, engine: Engine) -> None:

@@ -120,6 +120,13 @@ def machine_findings(machine: Machine) -> list[Finding]:
     return found
 
 
+def device_name(device: torch.device) -> str:
+    """Return what a device is called by its maker, such as "NVIDIA H100 80GB HBM3", or "CPU (x86_64)"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.processor() or platform.machine()})"
+
+
 def measure_precision(device: torch.device) -> Precision:
     """Time one 3D convolution in float32 and bfloat16 on a device, and compare its gradients on a short map."""
     chosen = autocast_dtype(device, amp=True)
@@ -127,7 +134,7 @@ def measure_precision(device: torch.device) -> Precision:
     memory = torch.cuda.mem_get_info(device)[1] if is_gpu else psutil.virtual_memory().available
     return Precision(
         device=str(device),
-        name=torch.cuda.get_device_name(device) if is_gpu else platform.processor() or platform.machine(),
+        name=device_name(device),
         memory_bytes=int(memory),
         chosen=str(chosen or torch.float32).removeprefix("torch."),
         bfloat16_speedup=_or_none(lambda: _speedup(device)),

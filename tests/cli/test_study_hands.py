@@ -83,4 +83,4 @@ def test_all_arms_work_on_the_cubes_that_one_of_them_needs(
     plans = [json.loads((tmp_path / arm / "bundle/results/plan.json").read_text()) for arm in ("views", "plain")]
     assert plans[0]["spacing_mm"] == plans[1]["spacing_mm"] == [1.442] * 3
     assert plans[0]["patch_size"] == plans[1]["patch_size"]
-    assert study_hands.spacing(tmp_path / "plain") == [1.442] * 3
+    assert study_hands.conditions(tmp_path / "plain") == {"spacing_mm": [1.442] * 3}

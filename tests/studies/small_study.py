@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Recorder:
             part=self.part,
             pretrain=self.pretrain,
             spent=self.spent,
-            spacing=self.spacing,
+            conditions=self.conditions,
         )
 
     def execute(self, run: Run, manifest: Path, folder: Path) -> dict[str, Any]:
@@ -88,8 +89,8 @@ class Recorder:
     def spent(self, folder: Path) -> tuple[float, int | None]:
         return self.earlier.get(folder.parent.name, 0.0), 100
 
-    def spacing(self, folder: Path) -> list[float]:
-        return [1.0, 1.0, 2.0]
+    def conditions(self, folder: Path) -> dict[str, Any]:
+        return {"spacing_mm": [1.0, 1.0, 2.0], "machine": "CPU, float32"}
 
     def fuse(self, run: Run, members: list[Path], manifest: Path, folder: Path) -> dict[str, Any]:
         self.ran.append(f"fuse {len(members)}")
@@ -98,3 +99,12 @@ class Recorder:
     def part(self, run: Run, trained: Path, manifest: Path, folder: Path) -> list[dict[str, Any]]:
         self.ran.append(f"views of {trained.parent.name}")
         return [metrics(0.5), metrics(0.7)]
+
+
+class Deadly(Recorder):
+    """Hands that end their process, as a crash does, at the arm that is to fail."""
+
+    def execute(self, run: Run, manifest: Path, folder: Path) -> dict[str, Any]:
+        if run.arm.name == self.fail:
+            os._exit(1)
+        return super().execute(run, manifest, folder)

@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
-from studies.small_study import Recorder, manifest, plan
+from studies.small_study import Deadly, Recorder, manifest, plan
 
 from medssl.core.errors import ConfigError
 from medssl.data.manifest import load_manifest
@@ -74,9 +74,10 @@ def test_patches_of_an_ensemble_are_those_of_its_members(tmp_path: Path) -> None
     assert {each["arm"]: each["patches"] for each in results} == {"plain": 100, "better": 100, "plain_three": 300}
 
 
-def test_every_run_tells_the_voxel_size_it_worked_at(tmp_path: Path) -> None:
+def test_every_run_tells_its_voxel_size_and_machine(tmp_path: Path) -> None:
     results = run_study(plan(arms=_with_views()), manifest(), tmp_path, Recorder().hands)
     assert [each["spacing_mm"] for each in results] == [[1.0, 1.0, 2.0]] * 24
+    assert {each["machine"] for each in results} == {"CPU, float32"}
 
 
 def test_patches_that_were_not_counted_are_not_told(tmp_path: Path) -> None:
@@ -259,3 +260,24 @@ def test_another_pretraining_is_another_run(tmp_path: Path) -> None:
     longer = {**_PRETRAINED, "pretrain": {"iterations": 100}}
     run_study(plan(arms=[arms[0], longer], ensemble_baseline=None), manifest(), tmp_path, again.hands)
     assert len(again.ran) == 1 + 6
+
+
+def test_processes_beside_each_other_give_what_one_gives(tmp_path: Path) -> None:
+    arms = [*_with_views(), {**plan().arms[0].to_json(), "name": "started", "pretrain": {"iterations": 5}}]
+    whole = plan(arms=arms)
+    together = run_study(whole, manifest(), tmp_path / "two", Recorder().hands, workers=2)
+    alone = run_study(whole, manifest(), tmp_path / "one", Recorder().hands)
+    times = {"seconds", "pretraining_seconds"}
+    assert [_without(each, times) for each in together] == [_without(each, times) for each in alone]
+    assert read_results(whole, manifest(), tmp_path / "two") == together
+
+
+def test_a_process_that_dies_takes_its_own_run_only(tmp_path: Path) -> None:
+    one_draw = plan(draws={"1": [["t0"]]})
+    results = run_study(one_draw, manifest(), tmp_path, Deadly(fail="better").hands, workers=2)
+    assert ["error" in each for each in results] == [False, True, False]
+    assert "found that it died" in results[1]["error"]
+
+
+def _without(result: dict, keys: set[str]) -> dict:
+    return {key: value for key, value in result.items() if key not in keys}

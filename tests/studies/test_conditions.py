@@ -1,6 +1,6 @@
 from typing import Any
 
-from medssl.studies.grids import grids_told
+from medssl.studies.conditions import grids_told, machines_told
 
 
 def _run(arm: str, size: list[float], draw: int = 0) -> dict[str, Any]:
@@ -25,3 +25,14 @@ def test_grids_that_differ_between_draws_only_are_no_unequal_comparison() -> Non
 def test_runs_that_do_not_tell_their_grid_or_failed_are_left_out() -> None:
     failed = {key: value for key, value in _run("b", [9, 9, 9]).items() if key != "dice"}
     assert grids_told([{"arm": "a", "labelled": 1, "draw": 0, "dice": {}}, failed]) == ""
+
+
+def _on(machine: str) -> dict[str, Any]:
+    return {"machine": machine, "dice": {}}
+
+
+def test_machines_are_told_once_or_counted() -> None:
+    assert machines_told([_on("CPU, float32")] * 2) == "All runs were trained on CPU, float32."
+    told = machines_told([_on("CPU, float32"), *[_on("NVIDIA H100, bfloat16")] * 2, {"dice": {}}])
+    assert told.endswith("different machines: 2 on NVIDIA H100, bfloat16, 1 on CPU, float32.")
+    assert machines_told([{"dice": {}}, {"machine": "CPU, float32", "error": "planted"}]) == ""

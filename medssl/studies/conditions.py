@@ -1,7 +1,8 @@
-"""On which grids the arms of a study worked: networks that see other voxels are no fair comparison."""
+"""On which grids and machines the arms of a study worked: where these differ, a comparison is not what it seems."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,19 @@ def grids_told(results: Sequence[dict[str, Any]]) -> str:
     if len(sizes) > 1:
         return "The voxel size follows the labelled cases of a draw; all arms of a draw worked on the same grid."
     return f"All arms worked at voxels of {sizes.pop()}." if sizes else ""
+
+
+def machines_told(results: Sequence[dict[str, Any]]) -> str:
+    """Return a sentence on where the runs were trained and in which precision, or "" where they do not tell.
+
+    Args:
+        results: From `run_study`.
+    """
+    known = Counter(each["machine"] for each in results if "machine" in each and "dice" in each)
+    if len(known) == 1:
+        return f"All runs were trained on {next(iter(known))}."
+    counts = ", ".join(f"{count} on {machine}" for machine, count in known.most_common())
+    return f"Runs were trained on different machines: {counts}." if known else ""
 
 
 def _shown(spacing_mm: Sequence[float]) -> str:
