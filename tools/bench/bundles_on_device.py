@@ -4,7 +4,7 @@
         --case hippocampus_mri_umct data_manifests/hippocampus_labelled4_draw0.json DATA
 
 For each bundle and precision: whether every loss is finite, seconds a step (median over epochs behind the first), peak
-memory of the device, and seconds a case of inference over the first cases of a part. It is what a first look at a new
+memory of the device, and seconds a case of inference over a part. It is what a first look at a new
 GPU needs; on a CPU it runs too, only without the memory.
 """
 
@@ -23,14 +23,11 @@ from typing import Any
 import torch
 
 from medssl.bundle.catalog import find_bundle
-from medssl.bundle.predictor import load_predictor
 from medssl.bundle.pretrain import pretrain, stage_names
 from medssl.bundle.run import train
-from medssl.core.errors import MedsslError
+from medssl.cli.main import run as medssl
 from medssl.core.files import write_json, write_text
 from medssl.core.provenance import provenance
-from medssl.inference.batch import run_batch
-from medssl.inference.cases import gather_cases
 
 Row = dict[str, Any]
 
@@ -40,17 +37,19 @@ def main() -> None:
     parser.add_argument("--case", nargs=3, action="append", required=True, metavar=("BUNDLE", "MANIFEST", "ROOT"))
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--iterations", type=int, default=10, help="of an epoch")
-    parser.add_argument("--cases", type=int, default=5, help="of inference")
     parser.add_argument("--part", default="validation")
+    parser.add_argument("--precision", choices=["float32", "mixed"], nargs="+", default=["float32", "mixed"])
+    parser.add_argument("--num-workers", type=int, help="Processes that load, instead of the bundle's; 0: this one.")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     rows: list[Row] = []
     for name, manifest, root in options.case:
-        for amp in (False, True):
-            rows += measured(name, Path(manifest), Path(root), amp=amp, options=options)
+        for precision in options.precision:
+            rows += measured(name, Path(manifest), Path(root), amp=precision == "mixed", options=options)
             print(json.dumps(rows[-1]), flush=True)
     machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
     result = {**provenance("bundles_on_device"), "device": machine, "rows": rows}
+    result["loading"] = "" if options.num_workers is None else f", by {options.num_workers or 'no'} processes beside"
     write_json(options.out.with_suffix(".json"), result)
     write_text(options.out.with_suffix(".md"), page(result))
 
@@ -59,6 +58,7 @@ def measured(name: str, manifest: Path, root: Path, *, amp: bool, options: argpa
     """Return a row for each stage of a bundle: pre-trainings, training, inference."""
     bundle = find_bundle(name)
     length = {"epochs": options.epochs, "iterations_per_epoch": options.iterations, "amp": amp}
+    length |= {} if options.num_workers is None else {"num_workers": options.num_workers}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / bundle.name
@@ -88,15 +88,17 @@ def _run(row: Row, work: Any) -> None:
         torch.cuda.reset_peak_memory_stats()
     try:
         work()
-    except MedsslError as error:
-        row["error"] = str(error)
+    except Exception as error:  # a stage that fails, such as for want of memory, is a result
+        row["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return
     lines = [json.loads(line) for line in (log / "train_log.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [line for line in lines if line["kind"] == "train"]
     row["dtype"] = lines[0]["precision"]
     row["finite"] = all(math.isfinite(line["loss"]) for line in steps)
     row["skipped"] = steps[-1]["skipped"]
-    row["seconds"] = statistics.median([line["step_seconds"] for line in steps if line["epoch"] > 1] or [math.nan])
+    warm = [line for line in steps if line["epoch"] > 1]
+    row["seconds"] = statistics.median([line["step_seconds"] for line in warm] or [math.nan])
+    row["waiting"] = statistics.median([line["wait_share"] for line in warm] or [math.nan])
     row["peak_memory_bytes"] = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
 
 
@@ -104,38 +106,36 @@ def _inference(run: Path, manifest: Path, root: Path, *, amp: bool, options: arg
     row: Row = {"what": f"{run.name}, a case of inference", "precision": "mixed" if amp else "float32"}
     if not (run / "models" / "model.pt").is_file():
         return row | {"error": "not trained"}
-    cases = gather_cases([manifest], part=options.part, data_root=root)[: options.cases]
     settings = run / "configs" / "inference.json"
     write_json(settings, {**json.loads(settings.read_text(encoding="utf-8")), "amp": amp})
-    with load_predictor(run) as predictor:
-        records = run_batch(predictor, cases, run / "predictions")
-    failed = [str(record["finding"]) for record in records if record["state"] == "failed"]
-    if failed:
-        return row | {"error": failed[0]}
-    row["seconds"] = statistics.median(record["seconds"]["network"] for record in records)
-    header = json.loads((run / "predictions" / "run.json").read_text(encoding="utf-8"))
-    return row | {"finite": True, "peak_memory_bytes": header.get("peak_gpu_memory_bytes")}
+    command = ["infer", str(run), str(manifest), "--data-root", str(root), "--part", options.part]
+    code = medssl([*command, "--out", str(run / "predictions")])
+    record = json.loads((run / "predictions" / "run.json").read_text(encoding="utf-8")) if code in (0, 3) else {}
+    done = [case for case in record.get("cases", ()) if case["state"] == "done"]
+    if code or not done:
+        return row | {"error": f"medssl infer ended with code {code}"}
+    row["seconds"] = statistics.median(case["seconds"].get("network", case["seconds"]["total"]) for case in done)
+    return row | {"finite": True, "peak_memory_bytes": record.get("peak_gpu_memory_bytes")}
 
 
 def page(result: dict[str, Any]) -> str:
     lines = []
     for row in result["rows"]:
         if "error" in row:
-            lines.append(f"| {row['what']} | {row['precision']} | {row['error']} | | |")
+            lines.append(f"| {row['what']} | {row['precision']} | {row['error']} | | | |")
             continue
         memory = f"{row['peak_memory_bytes'] / 2**20:.0f}" if row["peak_memory_bytes"] else ""
-        finite = "yes" if row["finite"] else "**no**"
-        lines.append(
-            f"| {row['what']} | {row.get('dtype', row['precision'])} | {row['seconds']:.4f} | {memory} | {finite} |"
-        )
+        waiting = f"{row['waiting']:.0%}" if "waiting" in row else ""
+        cells = [row["what"], row.get("dtype", row["precision"]), f"{row['seconds']:.4f}", waiting, memory]
+        lines.append(f"| {' | '.join(cells)} | {'yes' if row['finite'] else '**no**'} |")
     body = "\n".join(lines)
     return f"""# Bundles on {result["device"]}
 
-Seconds are medians: of a training step behind the first epoch, of the network's part of a case. Memory is the peak of
-the device, MiB.
+Seconds are medians: of a training step behind the first epoch, of the network's part of a case. Waiting is the share of
+a step that went by until its batch was loaded{result["loading"]}. Memory is the peak of the device, MiB.
 
-| what | precision | seconds | memory | finite |
-|---|---|---|---|---|
+| what | precision | seconds | waiting | memory | finite |
+|---|---|---|---|---|---|
 {body}
 """
 

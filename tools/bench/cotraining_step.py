@@ -42,6 +42,8 @@ NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
     )
     for place in ("last_block", "head")
 }
+LARGE = "ViewNet resnet18, dropout before last_block"
+NETWORKS[LARGE] = partial(ViewNet, size="resnet18", dropout_place="last_block")
 
 
 class WholePasses(PseudoLabels):
@@ -112,10 +114,15 @@ def measure(make: Callable[..., torch.nn.Module], *, patch: list[int], amp: bool
     }
     engine = engine_for(network, device)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
+    memory: dict[str, int] = {}
     for repeat in range(repeats + 1):
         names = ["none", "tail"] if repeat % 2 == 0 else ["tail", "none"]
         for name in [*names, *(["whole"] if repeat == 1 else [])]:
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
             elapsed = timed(lambda name=name: steps[name](engine, batch), device)
+            if device.type == "cuda":
+                memory[name] = torch.cuda.max_memory_allocated()
             if repeat:  # the first round warms up
                 seconds[name].append(elapsed)
     median = {name: statistics.median(values) for name, values in seconds.items()}
@@ -128,6 +135,7 @@ def measure(make: Callable[..., torch.nn.Module], *, patch: list[int], amp: bool
         "ratio_tail": round(median["tail"] / median["none"], 3),
         "ratio_tail_range": [round(ratios[0], 3), round(ratios[-1], 3)],
         "ratio_whole": round(median["whole"] / median["none"], 3),
+        "peak_bytes": memory,
     }
 
 
@@ -135,7 +143,8 @@ def page(result: dict[str, Any]) -> str:
     rows = [
         f"| {row['network']} | {row['parameters_per_view'] / 1e6:.2f} M | {row['precision']} "
         f"| {row['median_seconds']['none']:.2f} | {row['median_seconds']['tail']:.2f} | **{row['ratio_tail']:.2f}** "
-        f"({row['ratio_tail_range'][0]:.2f} to {row['ratio_tail_range'][1]:.2f}) | {row['ratio_whole']:.2f} |"
+        f"({row['ratio_tail_range'][0]:.2f} to {row['ratio_tail_range'][1]:.2f}) | {row['ratio_whole']:.2f} "
+        f"| {_mebibytes(row['peak_bytes'].get('none'))} | {_mebibytes(row['peak_bytes'].get('tail'))} |"
         for row in result["rows"]
     ]
     return f"""# What uncertainty costs in a co-training step
@@ -145,13 +154,13 @@ on {result["machine"]}. K = 0 is plain co-training: one pass of each view, the m
 others. K = {PASSES} takes the paper's stochastic passes. Both take turns on the same network; medians of
 {result["clock"]}, with the range of the ratio over {result["repeats"]} pairs. The aim is a ratio of at most 1.5.
 
-| network of a view | size | precision | K = 0, s | K = {PASSES}, s | ratio | ratio without the split |
-|---|---|---|---|---|---|---|
+| network of a view | size | precision | K = 0, s | K = {PASSES}, s | ratio | unsplit | memory, K = 0 | K = {PASSES} |
+|---|---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-The last column, measured once, runs the whole network for each pass, as dropout in its trunk would need. Dropout before
-the last block lets that block vary too, and costs more than dropout before the head, whose tail is one 1 x 1 x 1
-convolution. {result["note"]}
+"Unsplit", measured once, is the ratio where the whole network runs for each pass, as dropout in its trunk would need.
+Dropout before the last block lets that block vary too, and costs more than dropout before the head, whose tail is one
+1 x 1 x 1 convolution. {result["note"]}
 
 Made by:
 
@@ -159,23 +168,31 @@ Made by:
 """
 
 
+def _mebibytes(peak: int | None) -> str:
+    return "" if peak is None else f"{peak / 2**20:.0f} MiB"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--patch", type=int, nargs=3, default=[32, 48, 32])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--large", action="store_true", help="Views of the size of a ResNet-18 only, for a GPU.")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = []
     has_bfloat16 = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
     for name, make in NETWORKS.items():
+        if (name == LARGE) != options.large:
+            continue
         for amp in (False, True) if has_bfloat16 else (False,):
             row = measure(make, patch=options.patch, amp=amp, repeats=options.repeats)
             rows.append({"network": name, **row})
             print(name, row["precision"], row["median_seconds"], row["ratio_tail"], flush=True)
     machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"a CPU with {options.threads} thread(s)"
     command = f"python tools/bench/cotraining_step.py --repeats {options.repeats} --threads {options.threads}"
+    command += f" --patch {' '.join(map(str, options.patch))}{' --large' if options.large else ''}"
     result = {
         **provenance("cotraining_step"),
         "command": f"{command} --out docs/results/{options.out.name}",

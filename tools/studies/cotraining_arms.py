@@ -163,6 +163,9 @@ ARMS = {
 def plan(question: str, dataset: str, draws: dict[str, list[list[str]]], budget: int) -> Content:
     """Return the plan of a question."""
     ablation = question == "ablation"
+    arms = ablation_arms() if ablation else main_arms()
+    if question == "registered":  # runs go side by side, for which loaders of their own would be too many processes
+        arms = [arm | {"set": {**arm.get("set", {}), "num_workers": 0}} if "bundle" in arm else arm for arm in arms]
     return {
         "name": f"Co-training against labels alone, {dataset}",
         "about": ABOUT[question] + ("" if ablation else PRIMARY),
@@ -172,7 +175,7 @@ def plan(question: str, dataset: str, draws: dict[str, list[list[str]]], budget:
         "budget": budget,
         "baseline": "umct" if ablation else "supervised",
         "ensemble_baseline": "umct" if ablation else "supervised_three",
-        "arms": ablation_arms() if ablation else main_arms(),
+        "arms": arms,
     }
 
 
