@@ -118,6 +118,7 @@ def make_arm(out: Path, name: str, network: dict[str, Any], options: argparse.Na
         "resample_to_spacing": SPACINGS[options.family][options.dataset],
         "learning_rate": options.learning_rate,
         "batch_size": _BATCH,
+        "num_workers": 0,  # runs go side by side, for which loaders of their own would be too many processes
     }
     classes = len(manifest.labels)
     for config in ("train", "inference"):
