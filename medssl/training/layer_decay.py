@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast
 
 from torch import nn
 
@@ -10,7 +10,6 @@ from medssl.core.errors import ConfigError
 from medssl.training.distributed import undistributed
 
 
-@runtime_checkable
 class _Staged(Protocol):
     """An encoder of a stem and stages of blocks, such as that of `CSwinUNet`; `down[i]` leads to `stages[i + 1]`."""
 
@@ -48,13 +47,14 @@ def layer_decay_groups(
         return [{"params": list(network.parameters()), "lr": learning_rate}]
     inner = undistributed(network)
     parameters = list(inner.parameters())
-    if not isinstance(inner, _Staged):
+    # isinstance of a protocol does not see the submodules of a module from Python 3.12 on
+    if not all(hasattr(inner, name) for name in _Staged.__annotations__):
         message = (
             f"layer_decay: expected a network whose encoder has a stem and stages, as CSwinUNet, got "
             f"{type(inner).__name__}. Set layer_decay to 1."
         )
         raise ConfigError(message)
-    layers = _layers(inner)
+    layers = _layers(cast("_Staged", inner))
     encoder = {id(parameter) for layer in layers for parameter in layer}
     groups = [{"params": [each for each in parameters if id(each) not in encoder], "lr": learning_rate}]
     for distance, layer in enumerate(reversed(layers), start=1):
