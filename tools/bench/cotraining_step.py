@@ -160,7 +160,7 @@ others. K = {PASSES} takes the paper's stochastic passes. Both take turns on the
 
 "Unsplit", measured once, is the ratio where the whole network runs for each pass, as dropout in its trunk would need.
 Dropout before the last block lets that block vary too, and costs more than dropout before the head, whose tail is one
-1 x 1 x 1 convolution. {result["note"]}
+1 x 1 x 1 convolution; how well each ranks samples is in dropout_ranking.md.{result["note"]}
 
 Made by:
 
@@ -200,7 +200,7 @@ def main() -> None:
         "patch": " x ".join(str(size) for size in options.patch),
         "repeats": options.repeats,
         "clock": "wall time" if torch.cuda.is_available() else "processor time",
-        "note": "" if has_bfloat16 else "This machine has no bfloat16, so there is no row of mixed precision.",
+        "note": "" if has_bfloat16 else " This machine has no bfloat16, so there is no row of mixed precision.",
         "rows": rows,
     }
     write_json(options.out.with_suffix(".json"), result)

@@ -156,7 +156,8 @@ def _clocked(step: Callable[[], None], rounds: int) -> Row:
 def save(rows: list[Row], options: argparse.Namespace) -> None:
     result = {
         **provenance("cswin_gpu"),
-        "command": f"python tools/bench/cswin_on_gpu.py --out docs/results/{options.out.name}",
+        "command": f"python tools/bench/cswin_on_gpu.py --part {options.part} --batch {options.batch} "
+        f"--rounds {options.rounds} --out docs/results/{options.out.name}",
         "device": torch.cuda.get_device_name(),
         "cuda": torch.version.cuda,
         "tf32": {"convolutions": torch.backends.cudnn.allow_tf32, "products": torch.backends.cuda.matmul.allow_tf32},
@@ -172,8 +173,8 @@ def page(result: dict[str, Any]) -> str:
     torch_version = result.get("versions", {}).get("torch", torch.__version__)
     return f"""# CSwin UNet against Swin UNETR on {result["device"]}
 
-Equal parameters within 5%, batch {result["rows"][0]["shape"][0]}, torch {torch_version}, CUDA {result["cuda"]}. Medians
-of {result["rounds"]} rounds on the GPU's clock, one network at a time. A training step is forward pass, Dice and
+Equal parameters within 5%, batch {result["rows"][0]["shape"][0]}, torch {torch_version}, CUDA {result["cuda"]}. Medians of
+{result["rounds"]} rounds on the GPU's clock, one network at a time. A training step is forward pass, Dice and
 cross-entropy, backward pass and AdamW. In brackets: how many times faster than Swin UNETR in the same way on the same
 image. float32 lets convolutions use TF32, as torch does by default. Images a second are those of inference.
 
