@@ -139,6 +139,7 @@ def pretext(network: dict[str, Any], classes: int, fixed: dict[str, Any]) -> dic
     x, y, z = fixed["patch_size"]
     content["patch_size"] = [min(x, y), min(x, y), z]  # quarter turns need a square
     content |= {"output_classes": classes, "decoder_blocks": 3, "num_workers": 0}
+    content |= {"intensity_mean": [None], "intensity_deviation": [None]}
     content["network_def"] = network | {"in_channels": 1, "out_channels": "@output_classes"}
     content["heads"]["in_channels"] = 1
     return content
