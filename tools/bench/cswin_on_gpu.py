@@ -174,9 +174,9 @@ def page(result: dict[str, Any]) -> str:
     return f"""# CSwin UNet against Swin UNETR on {result["device"]}
 
 Equal parameters within 5%, batch {result["rows"][0]["shape"][0]}, torch {torch_version}, CUDA {result["cuda"]}.
-Medians of {result["rounds"]} rounds on the GPU's clock, one network at a time. A training step is forward pass, Dice and
-cross-entropy, backward pass and AdamW. In brackets: how many times faster than Swin UNETR in the same way on the same
-image. float32 lets convolutions use TF32, as torch does by default. Images a second are those of inference.
+Medians of {result["rounds"]} rounds on the GPU's clock, one network at a time. A training step is forward pass, Dice
+and cross-entropy, backward pass and AdamW. In brackets: how many times faster than Swin UNETR in the same way on the
+same image. float32 lets convolutions use TF32, as torch does by default. Images a second are those of inference.
 
 | network | image | precision | compiled | inference, ms | images/s | memory, MiB | training step, ms | memory, MiB |
 |---|---|---|---|---|---|---|---|---|
