@@ -158,7 +158,16 @@ def _carry_out(
     """Return the outcomes of runs, one after the other; in a process beside others, on its part of the cores."""
     if threads is not None:
         torch.set_num_threads(threads)
+        _speak()
     return [_outcome(run, plan, manifest, out, hands) for run in family]
+
+
+def _speak() -> None:
+    """Let this process tell which runs it begins and ends, but not their training, whose lines would mix."""
+    if not _logger.handlers:
+        _logger.addHandler(logging.StreamHandler())
+        _logger.setLevel(logging.INFO)
+        _logger.propagate = False
 
 
 def _outcome(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> dict[str, Any]:
@@ -211,6 +220,7 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
     cost |= _taken_from(before) if before else _told_by(folder, hands)
     result = {**_identity(run, plan, manifest), "seconds": round(seconds, 1), **cost, "dice": dice}
     write_json(folder / RESULT, result)
+    _logger.info("%s: done in %.0f s", run.key, seconds)
     return result
 
 
