@@ -45,6 +45,7 @@ _STEPS: dict[Family, tuple[Step, ...]] = {
     "slabs": ((2, 2, 1), (2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 2)),
 }
 _STAGES = 4
+_USUAL_STEP, _LARGEST_STEP, _WIDE = 2, 4, 7  # the kernel of a larger step, as in the original
 _NORM = ("instance", {"affine": True})
 # Eight channels at full resolution: with the usual slope of 0.01 a class whose voxels were negative in all of them was
 # never learnt
@@ -68,6 +69,10 @@ class CSwinUNet(TailOfModules, nn.Module):
         depths: Blocks of the four stages, instead of those of the size.
         heads: Heads of the four stages; by default 3, 6, 12, 24 for lines and 2, 4, 8, 16 for slabs.
         outer_channels: Channels at full and half resolution, above the stages, instead of those of the size.
+        strides: What each step from the image to the last stage divides X, Y and Z by, instead of those of the family:
+            one or two steps to the first stage, then three between the stages. ((4, 4, 1), (2, 2, 1), (2, 2, 2),
+            (2, 2, 2)) reaches the first stage in one step, as the two-dimensional original does; ((2, 2, 1), (2, 2, 2),
+            (2, 2, 2), (2, 2, 1)) are those of a public Swin UNETR for bpMRI.
         stripes: Width of the stripes of each stage in tokens; 0 is full attention.
         slab_depth: Slices of a slab; 0 is all of them.
         lepe: Whether the convolution of values ends at the stripe, "window", or at the map, "map".
@@ -102,6 +107,7 @@ class CSwinUNet(TailOfModules, nn.Module):
         depths: Sequence[int] | None = None,
         heads: Sequence[int] | None = None,
         outer_channels: Sequence[int] | None = None,
+        strides: Sequence[Sequence[int]] | None = None,
         stripes: Sequence[int] = (1, 2, 4, 0),
         slab_depth: int = 0,
         lepe: Lepe = "window",
@@ -117,7 +123,7 @@ class CSwinUNet(TailOfModules, nn.Module):
         check_dropout_place(dropout_place)
         _check(family, stripes, slab_depth=slab_depth, out_channels=out_channels, drop_path_rate=drop_path_rate)
         shape = _shape(size, family, dims=dims, depths=depths, heads=heads, outer=outer_channels)
-        steps = _STEPS[family]
+        steps = _STEPS[family] if strides is None else _steps(strides)
         self.strides = _product(steps)
         self.dropout_place = dropout_place
         self.deep_supervision = deep_supervision
@@ -272,7 +278,8 @@ class _Down(nn.Module):
 def _stem(in_channels: int, widths: Sequence[int], steps: Sequence[Step]) -> nn.ModuleList:
     stem, before = nn.ModuleList(), in_channels
     for width, step in zip(widths, steps, strict=True):
-        conv = nn.Conv3d(before, width, 3, stride=step, padding=1, bias=False)
+        x, y, z = (_WIDE if side > _USUAL_STEP else 3 for side in step)  # no voxel may fall between two places
+        conv = nn.Conv3d(before, width, (x, y, z), stride=step, padding=(x // 2, y // 2, z // 2), bias=False)
         stem.append(nn.Sequential(conv, nn.InstanceNorm3d(width, affine=True), nn.GELU()))
         before = width
     return stem
@@ -293,6 +300,26 @@ def _start_from(head: nn.Conv3d, prior: float) -> None:
     nn.init.zeros_(head.bias)
     with torch.no_grad():
         head.bias[0] = math.log((1 - prior) / prior * (head.out_channels - 1))
+
+
+def _steps(strides: Sequence[Sequence[int]]) -> tuple[Step, ...]:
+    """Return the caller's steps.
+
+    Raises:
+        ConfigError: If their number or sizes do not fit.
+    """
+    found = [tuple(step) for step in strides]
+    between = _STAGES - 1
+    sizes = [range(1, _USUAL_STEP + 1)] * between
+    sizes = [range(1, _LARGEST_STEP + 1)] * (len(found) - between) + sizes
+    fit = len(found) - between in (1, 2) and all(len(step) == 3 for step in found)
+    if not fit or any(side not in allowed for step, allowed in zip(found, sizes, strict=True) for side in step):
+        message = (
+            f"CSwinUNet: strides: expected {_STAGES} or {_STAGES + 1} steps of three numbers, from 1 to {_USUAL_STEP}, "
+            f"before the first stage to {_LARGEST_STEP}, got {[list(step) for step in found]}."
+        )
+        raise ConfigError(message)
+    return tuple((x, y, z) for x, y, z in found)
 
 
 def _product(steps: Sequence[Step]) -> Step:

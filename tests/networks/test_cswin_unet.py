@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -209,6 +210,10 @@ def test_sizes_are_those_of_the_table(size: str, lines: int, slabs: int) -> None
         ({"dims": (24, 48)}, "dims: expected 4 numbers"),
         ({"outer_channels": (8, 0)}, "outer_channels: expected 2 numbers from 1"),
         ({"dropout_place": "stem"}, '"last_block" or "head"'),
+        ({"strides": [[2, 2, 2]] * 3}, "strides: expected 4 or 5 steps"),
+        ({"strides": [[2, 2, 2]] * 6}, "strides: expected 4 or 5 steps"),
+        ({"strides": [[2, 2]] * 4}, "steps of three numbers"),
+        ({"strides": [[2, 2, 2]] * 3 + [[4, 4, 2]]}, "from 1 to 2, before the first stage to 4"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: dict, message: str) -> None:
@@ -223,6 +228,36 @@ def test_widths_depths_and_heads_can_be_chosen_one_by_one() -> None:
     assert [len(blocks) for blocks in network.stages] == [1, 2, 1, 1]
     assert [blocks[0].attention.heads for blocks in network.stages] == [1, 1, 2, 6]
     assert network.head.in_channels == 4
+
+
+_ONE_STEP = [[4, 4, 1], [2, 2, 1], [2, 2, 2], [2, 2, 2]]
+_OF_A_SWIN_UNETR = [[2, 2, 1], [2, 2, 2], [2, 2, 2], [2, 2, 1]]
+
+
+@pytest.mark.parametrize("strides", [_ONE_STEP, _OF_A_SWIN_UNETR])
+def test_strides_can_be_chosen_and_odd_sizes_still_fit(strides: list[list[int]]) -> None:
+    network, image = _network("slabs", strides=strides).eval(), torch.randn(1, 3, 69, 66, 11)
+    assert network.strides == tuple(math.prod(step[axis] for step in strides) for axis in range(3))
+    with torch.no_grad():
+        features, logits = network.encode(image), network(image)
+    assert logits.shape[2:] == image.shape[2:]
+    first = [-(-size // side) for size, side in zip(image.shape[2:], strides[0], strict=True)]
+    assert list(features[1].shape[2:]) == first
+
+
+def test_every_voxel_reaches_the_first_stage_over_a_step_of_four() -> None:
+    network = _network("slabs", strides=_ONE_STEP)
+    image = torch.randn(1, 3, 32, 32, 4, requires_grad=True)
+    network.stem[0][0](image).abs().sum().backward()
+    assert bool((image.grad != 0).all())
+
+
+def test_the_strides_of_a_family_are_those_without_the_option() -> None:
+    torch.manual_seed(0)
+    plain = _network("slabs")
+    torch.manual_seed(0)
+    chosen = _network("slabs", strides=[[2, 2, 1]] * 3 + [[2, 2, 2]] * 2)
+    assert all(torch.equal(one, other) for one, other in zip(plain.parameters(), chosen.parameters(), strict=True))
 
 
 def test_paths_are_dropped_more_often_the_deeper_they_lie() -> None:
