@@ -22,13 +22,14 @@ MINIMUM_DRAWS = 3
 _BESIDE = 0.02
 INTERVAL = (
     "95% intervals: draws of labelled cases are resampled first, then cases within a draw "
-    f"({BOOTSTRAP} times, percentiles); none with fewer than {MINIMUM_DRAWS} draws. Seeds of one draw are averaged."
+    f"({BOOTSTRAP} times, percentiles); none with fewer than {MINIMUM_DRAWS} draws. Seeds of one draw are averaged; "
+    "where there is no other draw, they are resampled in the place of draws."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over draws and cases.
+    """A mean over draws and cases; where there is one draw, over its seeds and cases.
 
     Attributes:
         mean: Mean Dice, or mean difference.
@@ -37,6 +38,7 @@ class Estimate:
         p: Two-sided bootstrap p-value of a difference; None for a mean.
         draws: Number of draws.
         cases: Number of cases scored in each.
+        seeds: Number of seeds that are in the place of draws; 0 where there are several draws.
     """
 
     mean: float
@@ -45,6 +47,7 @@ class Estimate:
     p: float | None
     draws: int
     cases: int
+    seeds: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,17 +125,18 @@ def labels_saved(rows: Sequence[Row], baseline: str) -> dict[str, dict[int, floa
     return found
 
 
-def estimate(values: NDArray[np.float64], *, seed: int = 0, paired: bool = False) -> Estimate:
-    """Return the mean of a table (draws, cases) with a two-level bootstrap interval; see `INTERVAL`."""
-    draws, cases = values.shape
+def estimate(values: NDArray[np.float64], *, seed: int = 0, paired: bool = False, of_seeds: bool = False) -> Estimate:
+    """Return the mean of a table (draws, cases), or (seeds, cases), with a two-level bootstrap interval; `INTERVAL`."""
+    replicates, cases = values.shape
     low = high = p = None
-    if draws >= MINIMUM_DRAWS:
+    if replicates >= MINIMUM_DRAWS:
         means = _bootstrap(values, seed)
         low, high = (float(each) for each in np.percentile(means, [2.5, 97.5]))
         if paired:
             share = min(float((means <= 0).mean()), float((means >= 0).mean()))
             p = min(1.0, max(2 * share, 1 / BOOTSTRAP))
-    return Estimate(mean=float(values.mean()), low=low, high=high, p=p, draws=draws, cases=cases)
+    draws, seeds = (1, replicates) if of_seeds else (replicates, 0)
+    return Estimate(mean=float(values.mean()), low=low, high=high, p=p, draws=draws, cases=cases, seeds=seeds)
 
 
 def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -145,7 +149,7 @@ def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             "" if row.difference is None else _shown(row.difference, signed=True),
             row.against,
             "" if row.p_holm is None else f"{row.p_holm:.3g}",
-            str(row.dice.draws),
+            f"1, {row.dice.seeds} seeds" if row.dice.seeds else str(row.dice.draws),
             f"{row.seconds:.0f}",
         )
         for row in rows
@@ -196,15 +200,14 @@ def _row(
     own = tables[arm.name]
     against = plan.ensemble_baseline if arm.group == "ensemble" and plan.ensemble_baseline else plan.baseline
     difference = None if arm.name == against else _difference(own, tables.get(against, {}), seed)
-    values = _averaged(own)
     return Row(
         arm=arm.name,
         labelled=count,
-        dice=estimate(values, seed=seed),
+        dice=_estimate(own, seed),
         difference=difference,
         against="" if arm.name == against else against,
         p_holm=None,
-        per_draw=tuple(float(each) for each in values.mean(1)),
+        per_draw=tuple(float(each) for each in _by_draw(own).mean(1)),
         seconds=costs["seconds"] or 0.0,
         patches=costs["patches"],
     )
@@ -214,7 +217,7 @@ def _difference(own: _Table, other: _Table, seed: int) -> Estimate | None:
     common = sorted(own.keys() & other.keys())
     if not common:
         return None
-    return estimate(_averaged({key: _minus(own[key], other[key]) for key in common}), seed=seed, paired=True)
+    return _estimate({key: _minus(own[key], other[key]) for key in common}, seed, paired=True)
 
 
 def _table(results: Results, arm: str, count: int) -> _Table:
@@ -234,7 +237,15 @@ def _minus(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
     return {case: a[case] - b[case] for case in a if case in b}
 
 
-def _averaged(table: _Table) -> NDArray[np.float64]:
+def _estimate(table: _Table, seed: int, *, paired: bool = False) -> Estimate:
+    """Return the estimate of a table; where all runs are of one draw, its seeds take the place of draws."""
+    if len({draw for draw, _ in table}) > 1 or len(table) == 1:
+        return estimate(_by_draw(table), seed=seed, paired=paired)
+    seeds = {(number, 0): scores for (_, number), scores in table.items()}
+    return estimate(_by_draw(seeds), seed=seed, paired=paired, of_seeds=True)
+
+
+def _by_draw(table: _Table) -> NDArray[np.float64]:
     """Return (draws, cases), the seeds of each draw averaged, over the cases that every run has."""
     cases = sorted(set.intersection(*(set(scores) for scores in table.values())))
     rows: dict[int, list[list[float]]] = {}

@@ -112,3 +112,14 @@ def test_one_label_is_no_labels(rows: list[Row]) -> None:
     between = replace(better, dice=replace(better.dice, mean=0.62))
     rows = [*rows[:1], between, *rows[3:]]
     assert "better with 1 label equals plain with about 1." in markdown(rows, notes(plan(), rows))
+
+
+def test_seeds_take_the_place_of_draws_where_there_is_one_draw(tmp_path) -> None:
+    from medssl.studies.run import run_study
+
+    one_draw = plan(draws={"1": [["t0"]]}, seeds=[0, 1, 2])
+    (found, better, _) = summarise(one_draw, run_study(one_draw, manifest(), tmp_path, Recorder().hands))
+    assert (found.dice.draws, found.dice.seeds, found.per_draw) == (1, 3, (found.dice.mean,))
+    assert found.dice.low < found.dice.mean < found.dice.high
+    assert (better.difference.low, better.difference.high) == pytest.approx((0.1, 0.1))
+    assert "| 1, 3 seeds |" in markdown([found], [])
