@@ -28,8 +28,8 @@ def stripe_windows(family: Family, *, stripe: int, slab_depth: int = 0) -> tuple
 
     Args:
         family: "lines" or "slabs".
-        stripe: Width in tokens; 0 makes one group that attends to the whole map.
-        slab_depth: Slices of a slab; 0 is all of them. The work grows with it, memory does not.
+        stripe: Largest width in tokens; 0 makes one group that attends to the whole map.
+        slab_depth: Most slices of a slab; 0 is all of them. The work grows with it, memory does not.
 
     Raises:
         ConfigError: If the family is unknown or a number is negative.
@@ -50,9 +50,10 @@ def stripe_windows(family: Family, *, stripe: int, slab_depth: int = 0) -> tuple
 class CrossShapedAttention(nn.Module):
     """Attend inside stripes, another one for each group of heads, and mix the groups by one projection.
 
-    softmax(q k' / sqrt(d)) v + LePE(v) in every stripe, where LePE is a depthwise 3 x 3 x 3 convolution of v. A map
-    that is no multiple of a stripe is padded on both sides after the projection to q, k and v; padded keys are masked,
-    padded queries cut off. Without padding there is no mask.
+    softmax(q k' / sqrt(d)) v + LePE(v) in every stripe, where LePE is a depthwise 3 x 3 x 3 convolution of v. Stripes
+    share an axis evenly: nine tokens in stripes of at most four are three stripes of three. A map that is no multiple
+    of them is padded on both sides after the projection to q, k and v; padded keys are masked, padded queries cut off.
+    Without padding there is no mask.
 
     Memory grows linearly with the tokens of the map, work with the tokens of a stripe on top of it.
 
@@ -67,7 +68,7 @@ class CrossShapedAttention(nn.Module):
         ConfigError: If channels or heads do not divide among the groups, or `lepe` is unknown.
 
     Note:
-        Source: Dong et al., CVPR 2022 (CSWin), sections 3.2 and 3.3, in 2D. The third axis, clamped stripes, masked
+        Source: Dong et al., CVPR 2022 (CSWin), sections 3.2 and 3.3, in 2D. The third axis, even stripes, masked
         padding and the order of the projection (group, then q, k, v) are ours.
     """
 
@@ -190,8 +191,7 @@ def _attend(
 ) -> Tensor:
     """Return (B, X, Y, Z, C) from one group's (B, X, Y, Z, 3C), attended stripe by stripe, with LePE if given."""
     batch, *extent, channels = qkv.shape
-    # A stripe is never wider than the map, or padding would outweigh the image
-    sides = [size if side == 0 else min(side, size) for side, size in zip(window, extent, strict=True)]
+    sides = [_dealt(size, side) for size, side in zip(extent, window, strict=True)]
     missing = [-size % side for size, side in zip(extent, sides, strict=True)]
     before = [count // 2 for count in missing]
     mask: Tensor | None = None
@@ -218,6 +218,17 @@ def _attend(
     for axis in range(3):
         whole = whole.narrow(axis + 1, before[axis], extent[axis])
     return whole
+
+
+def _dealt(size: int, side: int) -> int:
+    """Return how wide stripes are that share an axis evenly and are no wider than `side`; 0 is the whole axis.
+
+    Padding would outweigh the image where a stripe is wider than the map, or the last one has little of it.
+    """
+    if side == 0 or side >= size:
+        return size
+    stripes = -(-size // side)
+    return -(-size // stripes)
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

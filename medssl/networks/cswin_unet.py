@@ -45,6 +45,7 @@ _STEPS: dict[Family, tuple[Step, ...]] = {
     "slabs": ((2, 2, 1), (2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 2)),
 }
 _STAGES = 4
+_SLAB_DEPTH = 20
 _USUAL_STEP, _LARGEST_STEP, _WIDE = 2, 4, 7  # the kernel of a larger step, as in the original
 _NORM = ("instance", {"affine": True})
 # Eight channels at full resolution: with the usual slope of 0.01 a class whose voxels were negative in all of them was
@@ -64,7 +65,7 @@ class CSwinUNet(TailOfModules, nn.Module):
         size: "tiny", "small" or "base"; `cswin_cost.size_table` counts parameters and work of each.
         family: "lines" for isotropic volumes: every stage sees three axes, and every step halves them. "slabs" for few
             thick slices, as in prostate MRI: Z are the slices, three of five steps halve the plane only, and a
-            stripe holds all slices.
+            stripe holds all slices, or many.
         dims: Channels of the four stages, instead of those of the size.
         depths: Blocks of the four stages, instead of those of the size.
         heads: Heads of the four stages; by default 3, 6, 12, 24 for lines and 2, 4, 8, 16 for slabs.
@@ -74,7 +75,8 @@ class CSwinUNet(TailOfModules, nn.Module):
             (2, 2, 2)) reaches the first stage in one step, as the two-dimensional original does; ((2, 2, 1), (2, 2, 2),
             (2, 2, 2), (2, 2, 1)) are those of a public Swin UNETR for bpMRI.
         stripes: Width of the stripes of each stage in tokens; 0 is full attention.
-        slab_depth: Slices of a slab; 0 is all of them.
+        slab_depth: Most slices of a slab, 0 is all of them; by default 20 for slabs, the slices of a published exam.
+            More slices are shared evenly, 32 as twice 16.
         lepe: Whether the convolution of values ends at the stripe, "window", or at the map, "map".
         mask_padding: Whether tokens that only fill up the last stripe are masked.
         dropout_rate: Share of channels dropped.
@@ -109,7 +111,7 @@ class CSwinUNet(TailOfModules, nn.Module):
         outer_channels: Sequence[int] | None = None,
         strides: Sequence[Sequence[int]] | None = None,
         stripes: Sequence[int] = (1, 2, 4, 0),
-        slab_depth: int = 0,
+        slab_depth: int | None = None,
         lepe: Lepe = "window",
         mask_padding: bool = True,
         dropout_rate: float = 0.3,
@@ -121,6 +123,7 @@ class CSwinUNet(TailOfModules, nn.Module):
     ) -> None:
         super().__init__()
         check_dropout_place(dropout_place)
+        slab_depth = (_SLAB_DEPTH if family == "slabs" else 0) if slab_depth is None else slab_depth
         _check(family, stripes, slab_depth=slab_depth, out_channels=out_channels, drop_path_rate=drop_path_rate)
         shape = _shape(size, family, dims=dims, depths=depths, heads=heads, outer=outer_channels)
         steps = _STEPS[family] if strides is None else _steps(strides)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ _FORMS = [
     ("lines", 2, 0, (4, 6, 2)),
     ("lines", 2, 0, (5, 3, 7)),
     ("lines", 4, 0, (3, 6, 5)),
+    ("slabs", 1, 4, (2, 3, 9)),
+    ("slabs", 1, 4, (2, 3, 10)),
     ("slabs", 1, 0, (4, 5, 3)),
     ("slabs", 2, 0, (5, 7, 3)),
     ("slabs", 2, 2, (5, 4, 3)),
@@ -37,7 +40,8 @@ def _stripe_of(index: tuple[int, ...], window: tuple[int, ...], extent: tuple[in
     """Return the number of the stripe of a token, counted from a map padded on both sides."""
     numbers = []
     for place, side, size in zip(index, window, extent, strict=True):
-        side = size if side == 0 or side > size else side
+        count = 1 if side == 0 else math.ceil(size / side)
+        side = math.ceil(size / count)
         numbers.append((place + (-size % side) // 2) // side)
     return tuple(numbers)
 

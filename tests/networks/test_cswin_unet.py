@@ -127,8 +127,9 @@ def _saved_bytes(network: CSwinUNet, image: torch.Tensor) -> int:
     return sum(storage.nbytes() for place, storage in storages.items() if place not in parameters)
 
 
-def test_memory_grows_linearly_with_the_number_of_slices() -> None:
-    network = _network("slabs")
+@pytest.mark.parametrize("slab_depth", [0, 4])
+def test_memory_grows_linearly_with_the_number_of_slices(slab_depth: int) -> None:
+    network = _network("slabs", slab_depth=slab_depth)
     at_8, at_16, at_32 = (_saved_bytes(network, torch.randn(1, 3, 64, 64, depth)) for depth in (8, 16, 32))
     assert (at_32 - at_16) / (at_16 - at_8) == pytest.approx(2.0, rel=0.02)
 

@@ -80,6 +80,7 @@ def tries(family: str) -> dict[str, tuple[Make, str]]:
     }
     if family == "slabs":
         found["flat slabs"] = (partial(cswin_variants.slabs_of_1, **options), "stripes of one slice")
+        found["slabs of all"] = (partial(cswin_variants.slabs, **options), "stripes of all slices, not of 16")
         found["slabs of 4"] = (partial(cswin_variants.slabs_of_4, **options), "stripes of four slices")
     return found
 
