@@ -59,7 +59,7 @@ VARIANTS = {
     "lines": ("unmodified", "lines", "usual_slope", "thin_stripes"),
     "slabs": (
         *("slabs_unmodified", "slabs", "slabs_of_20", "slabs_of_4"),
-        *("slabs_usual_slope", "slabs_twelve", "slabs_of_4_twelve"),
+        *("slabs_usual_slope", "slabs_twelve", "slabs_of_20_twelve", "slabs_of_4_twelve"),
     ),
 }
 # Sides are multiples of 32, which Swin UNETR needs; about the size of the whole image
