@@ -32,11 +32,13 @@ def machines_told(results: Sequence[dict[str, Any]]) -> str:
     Args:
         results: From `run_study`.
     """
-    known = Counter(each["machine"] for each in results if "machine" in each and "dice" in each)
-    if len(known) == 1:
-        return f"All runs were trained on {next(iter(known))}."
-    counts = ", ".join(f"{count} on {machine}" for machine, count in known.most_common())
-    return f"Runs were trained on different machines: {counts}." if known else ""
+    machines = Counter(each.get("machine", "") for each in results if "dice" in each)
+    unknown = machines.pop("", 0)
+    if len(machines) == 1 and not unknown:
+        return f"All runs were trained on {next(iter(machines))}."
+    counts = [f"{count} on {machine}" for machine, count in machines.most_common()]
+    counts += [f"{unknown} where it was not recorded"] if unknown else []
+    return f"Runs were trained on different machines: {', '.join(counts)}." if machines else ""
 
 
 def _shown(spacing_mm: Sequence[float]) -> str:

@@ -34,5 +34,7 @@ def _on(machine: str) -> dict[str, Any]:
 def test_machines_are_told_once_or_counted() -> None:
     assert machines_told([_on("CPU, float32")] * 2) == "All runs were trained on CPU, float32."
     told = machines_told([_on("CPU, float32"), *[_on("NVIDIA H100, bfloat16")] * 2, {"dice": {}}])
-    assert told.endswith("different machines: 2 on NVIDIA H100, bfloat16, 1 on CPU, float32.")
+    assert told.endswith(
+        "different machines: 2 on NVIDIA H100, bfloat16, 1 on CPU, float32, 1 where it was not recorded."
+    )
     assert machines_told([{"dice": {}}, {"machine": "CPU, float32", "error": "planted"}]) == ""
