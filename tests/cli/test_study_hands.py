@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def test_all_arms_work_on_the_cubes_that_one_of_them_needs(
     monkeypatch.setattr(study_hands, "train", lambda *_, **__: None)
     monkeypatch.setattr(study_hands._Work, "_score", lambda *_: {})
     hands = study_hands.study_hands(plan, dataset, root=manifest.parent, plan_folder=tmp_path, trust=False)
+    hands = pickle.loads(pickle.dumps(hands))  # as for the processes of --workers
     for run in plan.runs():
         hands.execute(run, manifest, tmp_path / run.arm.name)
     plans = [json.loads((tmp_path / arm / "bundle/results/plan.json").read_text()) for arm in ("views", "plain")]
