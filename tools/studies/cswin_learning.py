@@ -60,6 +60,7 @@ VARIANTS = {
     "slabs": (
         *("slabs_unmodified", "slabs", "slabs_of_20", "slabs_of_4"),
         *("slabs_usual_slope", "slabs_twelve", "slabs_of_20_twelve", "slabs_of_4_twelve"),
+        "slabs_of_20_twelve_sixteen",
     ),
 }
 # Sides are multiples of 32, which Swin UNETR needs; about the size of the whole image
