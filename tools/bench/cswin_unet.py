@@ -385,7 +385,7 @@ def _foot(result: dict[str, Any]) -> str:
     return f"""## Not run
 
 {result.get("note", "")}
-No GPU, no mixed precision, no compiled network, no batch above 1, no size above "tiny".
+No mixed precision, no compiled network, no batch above 1, no size above "tiny". A GPU is in cswin_gpu.md.
 
 Made by:
 
