@@ -42,8 +42,9 @@ NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
     )
     for place in ("last_block", "head")
 }
-LARGE = "ViewNet resnet18, dropout before last_block"
-NETWORKS[LARGE] = partial(ViewNet, size="resnet18", dropout_place="last_block")
+LARGE: dict[str, Callable[..., torch.nn.Module]] = {
+    "ViewNet resnet18, dropout before last_block": partial(ViewNet, size="resnet18", dropout_place="last_block")
+}
 
 
 class WholePasses(PseudoLabels):
@@ -183,9 +184,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     rows = []
     has_bfloat16 = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
-    for name, make in NETWORKS.items():
-        if (name == LARGE) != options.large:
-            continue
+    for name, make in (LARGE if options.large else NETWORKS).items():
         for amp in (False, True) if has_bfloat16 else (False,):
             row = measure(make, patch=options.patch, amp=amp, repeats=options.repeats)
             rows.append({"network": name, **row})

@@ -58,8 +58,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
 VARIANTS = {
     "lines": ("unmodified", "lines", "usual_slope", "thin_stripes"),
     "slabs": (
-        *("slabs_unmodified", "slabs", "slabs_of_20", "slabs_of_4"),
-        *("slabs_usual_slope", "slabs_twelve", "slabs_of_20_twelve", "slabs_of_4_twelve"),
+        "slabs_unmodified",
+        "slabs",
+        "slabs_of_20",
+        "slabs_of_4",
+        "slabs_usual_slope",
+        "slabs_twelve",
+        "slabs_of_20_twelve",
+        "slabs_of_4_twelve",
         "slabs_of_20_twelve_sixteen",
     ),
 }
@@ -139,10 +145,10 @@ def pretext(network: dict[str, Any], classes: int, fixed: dict[str, Any]) -> dic
     """Return the pre-training of the prostate bundle for isotropic volumes of one channel."""
     path = find_bundle(PRETEXT) / "configs" / "pretrain.json"
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    content |= {key: fixed[key] for key in ("resample_to_spacing", "batch_size")}
+    content |= {key: fixed[key] for key in ("resample_to_spacing", "batch_size", "num_workers")}
     x, y, z = fixed["patch_size"]
     content["patch_size"] = [min(x, y), min(x, y), z]  # quarter turns need a square
-    content |= {"output_classes": classes, "decoder_blocks": 3, "num_workers": 0}
+    content |= {"output_classes": classes, "decoder_blocks": 3}
     content |= {"intensity_mean": [None], "intensity_deviation": [None]}
     content["network_def"] = network | {"in_channels": 1, "out_channels": "@output_classes"}
     content["heads"]["in_channels"] = 1
