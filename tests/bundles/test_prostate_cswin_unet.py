@@ -91,7 +91,16 @@ def test_a_network_trained_with_deep_supervision_predicts(manifest: Path, tmp_pa
     ("name", "ids"),
     [
         ("train", ["network_def#checkpoint_blocks", "train#loss#alpha"]),
-        ("pretrain", ["network_def#checkpoint_blocks", "train#step#masked_only", "heads#rotation", "heads#width"]),
+        (
+            "pretrain",
+            [
+                "network_def#checkpoint_blocks",
+                "train#step#masked_only",
+                "train#step#shared_blocks",
+                "heads#rotation",
+                "heads#width",
+            ],
+        ),
         ("inference", []),
     ],
 )

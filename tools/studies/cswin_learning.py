@@ -17,6 +17,7 @@ Every arm is bundles/hippocampus_mri_supervised with another network: the same c
 steps. One more arm starts CSwin UNet from its pre-training (rotation, inpainting, contrast) on all images of the
 training part, without labels. Few labels: several draws, one seed. All labels: one draw, several seeds. On development
 cases: `--part test` scores the test cases, once. The structures of brains are merged to five, and voxels are 3 mm.
+`--rate NAME=VALUE` gives one network a learning rate of its own, which development cases have to have chosen.
 """
 
 from __future__ import annotations
@@ -93,7 +94,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300, help="Optimiser steps of every arm.")
     parser.add_argument("--pretraining", type=int, default=500, help="Optimiser steps of pre-training.")
     parser.add_argument("--learning-rate", type=float, default=0.002)
+    parser.add_argument("--rate", type=own_rate, action="append", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
+    options.rate = dict(options.rate)
     require_same_options(options.out, options, may_change=("repeats",))
     out = options.out
     working_copy(options.dataset, options.data, out)
@@ -106,6 +109,14 @@ def main() -> None:
     for name, network in networks.items():
         make_arm(out, name, network, options)
     write_json(out / "variants.json", plan(options, few, list(map(arm, variants)), seeds=1))
+
+
+def own_rate(text: str) -> tuple[str, float]:
+    """Read the learning rate of one network."""
+    name, _, value = text.partition("=")
+    if name not in NETWORKS:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE with one of {', '.join(NETWORKS)}, found {text!r}")
+    return name, float(value)
 
 
 def write_comparison(few: dict[str, list[list[str]]], options: argparse.Namespace) -> None:
@@ -126,7 +137,7 @@ def make_arm(out: Path, name: str, network: dict[str, Any], options: argparse.Na
     fixed = {
         "patch_size": PATCHES[options.family][options.dataset],
         "resample_to_spacing": SPACINGS[options.family][options.dataset],
-        "learning_rate": options.learning_rate,
+        "learning_rate": options.rate.get(name, options.learning_rate),
         "batch_size": _BATCH,
         "num_workers": 0,  # runs go side by side, for which loaders of their own would be too many processes
     }

@@ -36,7 +36,7 @@ class Views(NamedTuple):
     Attributes:
         clean: Turned patches (2B, C, X, Y, Z), the target of inpainting.
         corrupted: What the network sees.
-        changed: Where they differ, (2B, 1, X, Y, Z).
+        changed: Where they differ, (2B, 1, X, Y, Z), or (2B, C, X, Y, Z) where channels lose blocks of their own.
         turns: Quarter turns of each, (2B).
         sources: Patch of each, (2B).
     """
@@ -59,6 +59,7 @@ class PretextStep:
         contrast: `ContrastiveLoss`; negatives are views of other patches, of all processes.
         weights: Weights of the tasks, as `TaskWeights`, in the order rotation, contrast, inpainting.
         masked_only: Compare restored voxels only where they were replaced, instead of everywhere.
+        shared_blocks: The channels of a patch lose the same blocks; False lets each lose its own.
         spacing_mm: Voxel size of the patches along X, Y, Z, which must be the same along X and Y; None does not check.
         seed: Seed of the run.
 
@@ -76,6 +77,7 @@ class PretextStep:
         contrast: ContrastiveLoss | None = None,
         weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
         masked_only: bool = False,
+        shared_blocks: bool = True,
         spacing_mm: Sequence[float] | None = None,
         seed: int = 0,
     ) -> None:
@@ -88,6 +90,7 @@ class PretextStep:
         self.optimization = optimization
         self.contrast = contrast or ContrastiveLoss(temperature=0.5, decoupled=True)
         self.masked_only = masked_only
+        self.shared_blocks = shared_blocks
         self.seed = seed
 
     def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +127,7 @@ class PretextStep:
         sources = torch.arange(len(images)).repeat(2)
         turns = draw_turns(2 * len(images), generator)
         clean = turn_in_plane(images.repeat(2, 1, 1, 1, 1), turns)
-        corrupted, changed = corrupt(clean, sources, generator)
+        corrupted, changed = corrupt(clean, sources, generator, shared_blocks=self.shared_blocks)
         device = images.device
         return Views(clean, corrupted, changed, turns.to(device), sources.to(device))
 

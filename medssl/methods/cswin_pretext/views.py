@@ -48,22 +48,27 @@ def _box(shape: tuple[int, int, int], generator: torch.Generator) -> tuple[slice
     return tuple(window)
 
 
-def corrupt(clean: Tensor, sources: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def corrupt(
+    clean: Tensor, sources: Tensor, generator: torch.Generator, *, shared_blocks: bool = True
+) -> tuple[Tensor, Tensor]:
     """Replace blocks of each patch by noise, then other blocks by the voxels of a patch of another source.
 
-    Blocks are shared by the channels. The noise is Gaussian, scaled to the range of the patch. Where all patches have
-    one source, the second replacement is left out. `clean` stays as it is.
+    The noise is Gaussian, scaled to the range of the patch. Where all patches have one source, the second replacement
+    is left out. `clean` stays as it is.
 
     Args:
         clean: (N, C, X, Y, Z).
         sources: (N), what each patch was made from.
         generator: On the CPU.
+        shared_blocks: The channels of a patch lose the same blocks; otherwise each loses blocks of its own, and can
+            be restored from the others.
 
     Returns:
-        The corrupted patches, and where they were changed, (N, 1, X, Y, Z).
+        The corrupted patches, and where they were changed, (N, 1, X, Y, Z), or (N, C, X, Y, Z) with blocks of its own.
     """
-    rows, shape = len(clean), (clean.shape[2], clean.shape[3], clean.shape[4])
-    noisy = draw_blocks(rows, shape, generator).to(clean.device)
+    rows, channels, *sides = clean.shape
+    masks, shape = 1 if shared_blocks else channels, (sides[0], sides[1], sides[2])
+    noisy = draw_blocks(rows * masks, shape, generator).reshape(rows, masks, *shape).to(clean.device)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     low, high = (bound.reshape(-1, 1, 1, 1, 1) for bound in torch.aminmax(clean.flatten(1), dim=1))
     least, most = (bound.reshape(-1, 1, 1, 1, 1) for bound in torch.aminmax(noise.flatten(1), dim=1))
@@ -72,7 +77,7 @@ def corrupt(clean: Tensor, sources: Tensor, generator: torch.Generator) -> tuple
     others = _others(sources, generator)
     if others is None:
         return changed, noisy
-    foreign = draw_blocks(rows, shape, generator).to(clean.device)
+    foreign = draw_blocks(rows * masks, shape, generator).reshape(rows, masks, *shape).to(clean.device)
     return torch.where(foreign, clean[others.to(clean.device)], changed), noisy | foreign
 
 

@@ -47,14 +47,27 @@ def test_masks_cover_what_was_drawn_and_at_most_one_box_more() -> None:
     assert masks.shape == (200, 1, *SHAPE)  # shared by the channels
 
 
-def test_the_clean_patch_is_never_altered() -> None:
+@pytest.mark.parametrize("shared_blocks", [True, False])
+def test_the_clean_patch_is_never_altered(shared_blocks: bool) -> None:
     clean = _patches()
     before = clean.clone()
-    corrupted, changed = corrupt(clean, torch.tensor([0, 1, 0, 1]), _generator())
+    corrupted, changed = corrupt(clean, torch.tensor([0, 1, 0, 1]), _generator(), shared_blocks=shared_blocks)
     torch.testing.assert_close(clean, before, rtol=0, atol=0)
     same = ~changed.expand_as(clean)
     torch.testing.assert_close(corrupted[same], clean[same], rtol=0, atol=0)
     assert (corrupted != clean)[changed.expand_as(clean)].float().mean() > 0.99
+
+
+def test_channels_lose_the_same_blocks_or_blocks_of_their_own() -> None:
+    clean = _patches()
+    lost = {}
+    for shared in (True, False):
+        corrupted, changed = corrupt(clean, torch.arange(4), _generator(4), shared_blocks=shared)
+        assert changed.shape == (4, 1 if shared else 3, *SHAPE)
+        lost[shared] = (corrupted != clean).float()
+    agreement = {shared: float((each[:, :1] == each[:, 1:]).float().mean()) for shared, each in lost.items()}
+    assert agreement[True] > 0.99
+    assert agreement[False] < 0.9
 
 
 def test_noise_stays_in_the_range_of_its_patch() -> None:
