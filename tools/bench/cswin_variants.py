@@ -9,11 +9,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from monai.networks.blocks.dynunet_block import UnetResBlock
+from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock
 from torch import Tensor, nn
 
 from medssl.networks import cswin_attention
-from medssl.networks.cswin_unet import CSwinUNet
+from medssl.networks.cswin_unet import _ACTIVATION, _NORM, CSwinUNet
 
 # Channels at full and half resolution: as wide as Swin UNETR with 12 features, and one vector block
 _TWELVE, _SIXTEEN = (12, 24), (16, 16)
@@ -33,6 +33,19 @@ class WithSkipBlocks(CSwinUNet):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.tail(self.decode(self.encode(image)))
+
+
+class FlatOutside(CSwinUNet):
+    """Convolutions of one slice at full resolution, `flat_levels` 1, and at half resolution too, 2."""
+
+    def __init__(self, *, flat_levels: int = 1, in_channels: int = 1, **options: Any) -> None:
+        super().__init__(in_channels=in_channels, **options)
+        flat = (3, 3, 1)
+        shallow = range(-1, -1 - flat_levels, -1)
+        widths = [self.blocks[level].conv2.conv.out_channels for level in shallow]
+        self.skip = UnetBasicBlock(3, in_channels, widths[0], flat, 1, _NORM, act_name=_ACTIVATION)
+        for level, width in zip(shallow, widths, strict=True):
+            self.blocks[level] = UnetResBlock(3, 2 * width, width, flat, 1, _NORM, act_name=_ACTIVATION)
 
 
 class ChannelsFirst(nn.Module):
@@ -91,3 +104,5 @@ slabs_of_20_twelve_sixteen = partial(slabs_of_20, outer_channels=(12, 16))
 slabs_of_4_twelve = partial(slabs_twelve, slab_depth=4)
 slabs_usual_slope = partial(usual_slope, family="slabs", slab_depth=0)
 slabs_unmodified = partial(unmodified, family="slabs", slab_depth=0)
+slabs_flat_twelve = partial(FlatOutside, size="tiny", family="slabs", outer_channels=_TWELVE)
+slabs_flatter_twelve = partial(slabs_flat_twelve, flat_levels=2)

@@ -68,6 +68,8 @@ VARIANTS = {
         "slabs_of_20_twelve",
         "slabs_of_4_twelve",
         "slabs_of_20_twelve_sixteen",
+        "slabs_flat_twelve",
+        "slabs_flatter_twelve",
     ),
 }
 # Sides are multiples of 32, which Swin UNETR needs; about the size of the whole image
