@@ -86,6 +86,16 @@ def with_usual_slope(make: Callable[..., nn.Module], **options: Any) -> nn.Modul
     return network
 
 
+def with_small_start(make: Callable[..., nn.Module], **options: Any) -> nn.Module:
+    """Return a network whose attention and perceptrons start as in the original: normal of 0.02, no offset."""
+    network = make(**options)
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+    return network
+
+
 twelve_outside = partial(CSwinUNet, size="tiny", outer_channels=_TWELVE)
 sixteen_outside = partial(CSwinUNet, size="tiny", outer_channels=_SIXTEEN)
 with_skip_blocks = partial(WithSkipBlocks, size="tiny")
@@ -106,3 +116,8 @@ slabs_usual_slope = partial(usual_slope, family="slabs", slab_depth=0)
 slabs_unmodified = partial(unmodified, family="slabs", slab_depth=0)
 slabs_flat_twelve = partial(FlatOutside, size="tiny", family="slabs", outer_channels=_TWELVE)
 slabs_flatter_twelve = partial(slabs_flat_twelve, flat_levels=2)
+lines_small_start = partial(with_small_start, lines)
+lines_twelve = twelve_outside
+lines_twelve_small_start = partial(with_small_start, twelve_outside)
+slabs_small_start = partial(with_small_start, slabs_of_20)
+slabs_twelve_small_start = partial(with_small_start, slabs_of_20_twelve)

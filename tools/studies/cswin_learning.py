@@ -57,7 +57,15 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 # Of tools/bench/cswin_variants.py; the cheaper points of the one chosen are what these undo, alone and together
 VARIANTS = {
-    "lines": ("unmodified", "lines", "usual_slope", "thin_stripes"),
+    "lines": (
+        "unmodified",
+        "lines",
+        "usual_slope",
+        "thin_stripes",
+        "lines_twelve",
+        "lines_small_start",
+        "lines_twelve_small_start",
+    ),
     "slabs": (
         "slabs_unmodified",
         "slabs",
@@ -70,6 +78,8 @@ VARIANTS = {
         "slabs_of_20_twelve_sixteen",
         "slabs_flat_twelve",
         "slabs_flatter_twelve",
+        "slabs_small_start",
+        "slabs_twelve_small_start",
     ),
 }
 # Sides are multiples of 32, which Swin UNETR needs; about the size of the whole image
