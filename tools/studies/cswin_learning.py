@@ -11,7 +11,8 @@
 
 The last compares CSwin UNets that differ from the one chosen in one point (tools/bench/cswin_variants.py), with the
 decoder of Swin UNETR as the unmodified design. A point that makes it faster counts if it costs at most half a point.
-`--family slabs` makes that plan, and no other, for the form for few thick slices: volumes of about 24 slices.
+`--family slabs` makes that plan, and no other, for the form for few thick slices: hippocampus as volumes of about 24
+slices, or acdc, which was imaged so, in 6 to 14.
 
 Every arm is bundles/hippocampus_mri_supervised with another network: the same crops, augmentation, loss, optimiser and
 steps. One more arm starts CSwin UNet from its pre-training (rotation, inpainting, contrast) on all images of the
@@ -85,13 +86,14 @@ VARIANTS = {
 # Sides are multiples of 32, which Swin UNETR needs; about the size of the whole image
 PATCHES = {
     "lines": {"hippocampus": [32, 64, 32], "brains": [64, 64, 32]},
-    "slabs": {"hippocampus": [32, 64, 24], "brains": [64, 64, 24]},
+    "slabs": {"hippocampus": [32, 64, 24], "brains": [64, 64, 24], "acdc": [96, 96, 8]},
 }
 SPACINGS = {
     "lines": {"hippocampus": [1.0, 1.0, 1.0], "brains": [3.0, 3.0, 3.0]},
-    "slabs": {"hippocampus": [1.0, 1.0, 1.5], "brains": [3.0, 3.0, 6.0]},
+    # acdc kept no spacing: 1.5 is 128 pixels, and slices are thicker than pixels are wide many times over
+    "slabs": {"hippocampus": [1.0, 1.0, 1.5], "brains": [3.0, 3.0, 6.0], "acdc": [1.5, 1.5, -1.0]},
 }
-COUNTS = {"hippocampus": "4", "brains": "2"}
+COUNTS = {"hippocampus": "4", "brains": "2", "acdc": "8"}
 _BATCH = 2  # contrast needs a second volume; convolutions of one small volume take a slow path of torch
 
 
@@ -109,6 +111,8 @@ def main() -> None:
     parser.add_argument("--rate", type=own_rate, action="append", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
     options.rate = dict(options.rate)
+    if options.dataset not in PATCHES[options.family]:
+        parser.error(f"--dataset {options.dataset} is for --family slabs")
     require_same_options(options.out, options, may_change=("repeats",))
     out = options.out
     working_copy(options.dataset, options.data, out)

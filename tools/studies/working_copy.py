@@ -20,12 +20,12 @@ MERGED = {
 
 
 def working_copy(dataset: str, data: Path, out: Path) -> None:
-    """Put images, labels and manifest of hippocampus or brains into a folder; the structures of brains are merged."""
+    """Put images, labels and manifest of hippocampus, acdc or brains into a folder; structures of brains are merged."""
     source, root = Path("data_manifests") / f"{dataset}.json", (data / dataset).resolve()
     if dataset == "brains":
         merge_labels(source, root, out)
     else:
-        _link(out, root, "imagesTr", "labelsTr")
+        _link(out, root, *(("images", "labels") if dataset == "acdc" else ("imagesTr", "labelsTr")))
         save_manifest(out / "manifest.json", load_manifest(source))
 
 
