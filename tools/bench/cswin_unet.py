@@ -44,6 +44,7 @@ SCALING = {
     "slabs": [(1, 3, 256, 256, depth) for depth in (20, 10, 30, 40)] + [(1, 3, side, side, 20) for side in (192, 128)],
     "lines": [(1, 1, side, side, side) for side in (96, 64, 128)],
 }
+CHANNELS = {"lines": 12, "slabs": 8}  # at full resolution, of the networks chosen
 CLASSES = 2
 FEATURE_SIZE = 12
 TARGET = 2.0
@@ -54,11 +55,12 @@ def tries(family: str) -> dict[str, tuple[Make, str]]:
     options = {"in_channels": INPUTS[family][1], "out_channels": CLASSES, "family": family}
     make = partial(CSwinUNet, size="tiny", **options)
     found: dict[str, tuple[Make, str]] = {
-        "chosen": (make, "stripes 1, 2, 4, full; 8 channels at full resolution; plain skips"),
+        "chosen": (make, f"stripes 1, 2, 4, full; {CHANNELS[family]} channels at full resolution; plain skips"),
         "unmodified": (
             partial(cswin_variants.unmodified, **options),
             "the decoder of Swin UNETR: 12 channels at full resolution, a residual block on every skip, slope 0.01",
         ),
+        "8 outside": (partial(cswin_variants.eight_outside, **options), "8 channels at full resolution"),
         "12 outside": (partial(cswin_variants.twelve_outside, **options), "12 channels at full resolution"),
         "16 outside": (
             partial(cswin_variants.sixteen_outside, **options),
@@ -78,6 +80,7 @@ def tries(family: str) -> dict[str, tuple[Make, str]]:
         "plain attention": (make, "softmax written out instead of the fused kernel"),
         "recomputed": (partial(make, checkpoint_blocks=True), "blocks computed again in the backward pass"),
     }
+    del found[f"{CHANNELS[family]} outside"]
     if family == "slabs":
         found["flat slabs"] = (partial(cswin_variants.slabs_of_1, **options), "stripes of one slice")
         found["slabs of all"] = (partial(cswin_variants.slabs, **options), "stripes of all slices, not of 16")
@@ -306,8 +309,8 @@ image, with the range of the ratio. A training step is forward pass, Dice and cr
 Memory is what one step adds to the largest resident memory of a process that does nothing else. The aim is a ratio of
 {TARGET:.0f} and less memory.
 
-**Accuracy is not measured here.** Equal parameters are not equal accuracy: CSwin UNet has 8 channels at full resolution
-where Swin UNETR has {FEATURE_SIZE}, and no convolutions on its inner skips. What they learn is in cswin_learning.md.
+**Accuracy is not measured here.** Equal parameters are not equal accuracy: CSwin UNet has no convolutions on its inner
+skips, and in slabs {CHANNELS["slabs"]} channels at full resolution where Swin UNETR has {FEATURE_SIZE}. What they learn is in cswin_learning.md.
 
 ## Sizes
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from medssl.networks import cswin_attention
 from medssl.networks.cswin_unet import _ACTIVATION, _NORM, CSwinUNet
 
-# Channels at full and half resolution: as wide as Swin UNETR with 12 features, and one vector block
-_TWELVE, _SIXTEEN = (12, 24), (16, 16)
+# Channels at full and half resolution: narrow, as wide as Swin UNETR with 12 features, and two vectors of eight
+_EIGHT, _TWELVE, _SIXTEEN = (8, 16), (12, 24), (16, 16)
 
 
 class WithSkipBlocks(CSwinUNet):
@@ -96,6 +96,7 @@ def with_small_start(make: Callable[..., nn.Module], **options: Any) -> nn.Modul
     return network
 
 
+eight_outside = partial(CSwinUNet, size="tiny", outer_channels=_EIGHT)
 twelve_outside = partial(CSwinUNet, size="tiny", outer_channels=_TWELVE)
 sixteen_outside = partial(CSwinUNet, size="tiny", outer_channels=_SIXTEEN)
 with_skip_blocks = partial(WithSkipBlocks, size="tiny")
@@ -103,8 +104,8 @@ usual_slope = partial(with_usual_slope, CSwinUNet)
 unmodified = partial(with_usual_slope, WithSkipBlocks, outer_channels=_TWELVE)
 thin_stripes = partial(CSwinUNet, size="tiny", stripes=(1, 1, 1, 0))
 wide_stripes = partial(CSwinUNet, size="tiny", stripes=(2, 4, 4, 0))
-lines = partial(CSwinUNet, size="tiny")
-slabs = partial(CSwinUNet, size="tiny", family="slabs", slab_depth=0)
+lines = eight_outside
+slabs = partial(eight_outside, family="slabs", slab_depth=0)
 slabs_of_20 = partial(slabs, slab_depth=20)
 slabs_of_4 = partial(slabs, slab_depth=4)
 slabs_of_1 = partial(slabs, slab_depth=1)

@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--part", choices=["validation", "test"], default="validation")
     parser.add_argument("--repeats", type=int, default=3, help="Draws of few labels, seeds of all.")
+    parser.add_argument("--seeds", type=int, default=1, help="Seeds of each draw in the plan of variants.")
     parser.add_argument("--steps", type=int, default=300, help="Optimiser steps of every arm.")
     parser.add_argument("--pretraining", type=int, default=500, help="Optimiser steps of pre-training.")
     parser.add_argument("--learning-rate", type=float, default=0.002)
@@ -113,7 +114,7 @@ def main() -> None:
     options.rate = dict(options.rate)
     if options.dataset not in PATCHES[options.family]:
         parser.error(f"--dataset {options.dataset} is for --family slabs")
-    require_same_options(options.out, options, may_change=("repeats",))
+    require_same_options(options.out, options, may_change=("repeats", "seeds"))
     out = options.out
     working_copy(options.dataset, options.data, out)
     few = labelled_draws(options.data, options.dataset, [COUNTS[options.dataset]], options.repeats)
@@ -124,7 +125,7 @@ def main() -> None:
         write_comparison(few, options)
     for name, network in networks.items():
         make_arm(out, name, network, options)
-    write_json(out / "variants.json", plan(options, few, list(map(arm, variants)), seeds=1))
+    write_json(out / "variants.json", plan(options, few, list(map(arm, variants)), seeds=options.seeds))
 
 
 def own_rate(text: str) -> tuple[str, float]:
