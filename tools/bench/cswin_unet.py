@@ -310,7 +310,8 @@ Memory is what one step adds to the largest resident memory of a process that do
 {TARGET:.0f} and less memory.
 
 **Accuracy is not measured here.** Equal parameters are not equal accuracy: CSwin UNet has no convolutions on its inner
-skips, and in slabs {CHANNELS["slabs"]} channels at full resolution where Swin UNETR has {FEATURE_SIZE}. What they learn is in cswin_learning.md.
+skips, and in slabs {CHANNELS["slabs"]} channels at full resolution where Swin UNETR has {FEATURE_SIZE}. What they
+learn is in cswin_learning.md.
 
 ## Sizes
 
