@@ -63,11 +63,13 @@ class TrainingLog:
         self._scalars_of_steps: dict[str, list[Any]] = {}
         self._waited = 0.0
         self._line_at = self._asked_at = self._started_at = time.monotonic()
-        self._first_iteration = 0
+        self._first_iteration: int | None = None
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
+        # Only here every handler has started, among them the one that puts a resumed run where it was stopped
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
         engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._receive)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)
@@ -77,8 +79,13 @@ class TrainingLog:
     def _start(self, engine: Engine) -> None:
         if self.tensorboard:
             self._writer = _open_tensorboard(self.path.parent / "tensorboard")
-        self._first_iteration = engine.state.iteration
         self._started_at = self._line_at = time.monotonic()
+        self._first_iteration = None
+
+    def _begin(self, engine: Engine) -> None:
+        if self._first_iteration is not None:
+            return
+        self._first_iteration = engine.state.iteration
         self._write(
             kind="start",
             time=utc_now(),
@@ -142,7 +149,7 @@ class TrainingLog:
         self._line_at = time.monotonic()
 
     def _time_left(self, engine: Engine, now: float) -> str:
-        done = engine.state.iteration - self._first_iteration
+        done = engine.state.iteration - (self._first_iteration or 0)
         left = engine.state.max_epochs * engine.state.epoch_length - engine.state.iteration
         seconds = int((now - self._started_at) / max(1, done) * left)
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
@@ -173,6 +180,7 @@ class TrainingLog:
         )
 
     def _finish(self, engine: Engine) -> None:
+        self._begin(engine)  # for a run that was complete already
         state = {"iteration": engine.state.iteration, "skipped": self.optimization.skipped}
         patches = self.optimization.patches.total
         counted = {"patches": patches * process_count()} if patches else {}

@@ -29,6 +29,28 @@ def test_a_run_leaves_start_training_and_end_lines(tmp_path: Path) -> None:
     assert seconds == sorted(seconds)
 
 
+def test_a_resumed_run_counts_from_where_it_goes_on_to_tell_the_time_left(tmp_path: Path) -> None:
+    run = small_run(tmp_path, epochs=4)
+    log = TrainingLog(path=str(tmp_path / "log.jsonl"), optimization=run.optimization)
+    log.attach(run.trainer)
+    seen: list[tuple[int | None, str]] = []
+
+    def resume(engine: Engine) -> None:  # attached after the log, as in a bundle
+        engine.state.iteration, engine.state.epoch = 12, 3
+
+    def look(engine: Engine) -> None:
+        ten_seconds_each = log._started_at + 10 * (len(seen) + 1)
+        seen.append((log._first_iteration, log._time_left(engine, ten_seconds_each)))
+
+    run.trainer.add_event_handler(Events.STARTED, resume)
+    run.trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
+    run.trainer.run()
+    lines = _lines(tmp_path / "log.jsonl")
+    assert [line["kind"] for line in lines] == ["start", "train", "end"]
+    assert lines[0]["iteration"] == 12
+    assert seen == [(12, "0:00:30"), (12, "0:00:20"), (12, "0:00:10"), (12, "0:00:00")]
+
+
 def test_the_loss_of_a_line_is_the_mean_since_the_last_one(tmp_path: Path) -> None:
     run = small_run(tmp_path, epochs=1)
     losses: list[float] = []
