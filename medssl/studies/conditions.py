@@ -37,6 +37,8 @@ def machines_told(results: Sequence[dict[str, Any]]) -> str:
     if len(machines) == 1 and not unknown:
         return f"All runs were trained on {next(iter(machines))}."
     counts = [f"{count} on {machine}" for machine, count in machines.most_common()]
+    if len(machines) == 1:
+        return f"Runs were trained on {next(iter(machines))}; for {unknown} of them the machine was not recorded."
     counts += [f"{unknown} where it was not recorded"] if unknown else []
     return f"Runs were trained on different machines: {', '.join(counts)}." if machines else ""
 

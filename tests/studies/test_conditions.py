@@ -37,4 +37,6 @@ def test_machines_are_told_once_or_counted() -> None:
     assert told.endswith(
         "different machines: 2 on NVIDIA H100, bfloat16, 1 on CPU, float32, 1 where it was not recorded."
     )
+    told = machines_told([_on("CPU, float32"), {"dice": {}}])
+    assert told == "Runs were trained on CPU, float32; for 1 of them the machine was not recorded."
     assert machines_told([{"dice": {}}, {"machine": "CPU, float32", "error": "planted"}]) == ""
