@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cswin_unet import contenders
+from cswin_unet import contenders, lepe_forms
 from monai.losses import DiceCELoss
 
 from medssl.core.files import write_json, write_text
@@ -36,6 +36,13 @@ CASES = (
     ("slabs", "Swin UNETR", (3, 256, 256, 32)),
 )
 EAGER = tuple((*case, precision, False) for case in CASES for precision in ("float32", "bfloat16"))
+# Depthwise convolutions in 3D are what a GPU may be slow at
+LEPE = tuple(
+    (family, name, shape, precision, False)
+    for family, shape in (("lines", (1, 96, 96, 96)), ("slabs", (3, 256, 256, 32)))
+    for name in ("CSwin UNet", "LePE channels first", "LePE of shifts")
+    for precision in ("float32", "bfloat16")
+)
 COMPILED = tuple((*case, "bfloat16", True) for case in CASES)
 _PATIENCE = 600  # seconds for all to be compiled
 Row = dict[str, Any]
@@ -45,18 +52,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--part", choices=["all", "eager", "compiled"], default="all")
+    parser.add_argument("--part", choices=["all", "eager", "compiled", "lepe"], default="all")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     sizes = {"batch": options.batch, "rounds": options.rounds}
     rows: list[Row] = []
     if options.part != "compiled":
-        for job in EAGER:
+        for job in LEPE if options.part == "lepe" else EAGER:
             rows.append(measured(job, **sizes))
             gc.collect()
             torch.cuda.empty_cache()
             print(rows[-1], flush=True)
-    if options.part != "eager":
+    if options.part in ("all", "compiled"):
         rows += beside_each_other(COMPILED, sizes)
     save(rows, options)
 
@@ -86,7 +93,7 @@ def measured(job: tuple[Any, ...], *, batch: int, rounds: int, barrier: Any = No
     steps: dict[str, Callable[[], None]] = {}
     try:
         torch.manual_seed(0)
-        network = contenders(family)[name]().cuda()
+        network = (contenders(family) | lepe_forms(family))[name]().cuda()
         run = torch.compile(network, dynamic=False) if compiled else network
         image = torch.randn(batch, *shape, device="cuda")
         label = torch.randint(0, CLASSES, (batch, 1, *shape[1:]), device="cuda")

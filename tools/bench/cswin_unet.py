@@ -69,10 +69,7 @@ def tries(family: str) -> dict[str, tuple[Make, str]]:
         "skip blocks": (partial(cswin_variants.with_skip_blocks, **options), "a residual block on every skip"),
         "thin stripes": (partial(cswin_variants.thin_stripes, **options), "stripes 1, 1, 1, full"),
         "wide stripes": (partial(cswin_variants.wide_stripes, **options), "stripes 2, 4, 4, full"),
-        "LePE channels first": (
-            partial(cswin_variants.lepe_channels_first, size="tiny", **options),
-            "other memory layout, same numbers",
-        ),
+        "LePE channels first": (lepe_forms(family)["LePE channels first"], "other memory layout, same numbers"),
         "LePE as it lies": (
             partial(cswin_variants.lepe_unturned, size="tiny", **options),
             "stripes long in X are not turned, same numbers",
@@ -86,6 +83,12 @@ def tries(family: str) -> dict[str, tuple[Make, str]]:
         found["slabs of all"] = (partial(cswin_variants.slabs, **options), "stripes of all slices, not of 16")
         found["slabs of 4"] = (partial(cswin_variants.slabs_of_4, **options), "stripes of four slices")
     return found
+
+
+def lepe_forms(family: str) -> dict[str, Make]:
+    options = {"in_channels": INPUTS[family][1], "out_channels": CLASSES, "family": family, "size": "tiny"}
+    forms = {"channels first": cswin_variants.lepe_channels_first, "of shifts": cswin_variants.lepe_of_shifts}
+    return {f"LePE {name}": partial(make, **options) for name, make in forms.items()}
 
 
 def contenders(family: str) -> dict[str, Make]:

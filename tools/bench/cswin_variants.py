@@ -5,10 +5,12 @@ A bundle takes one by `"_target_": "cswin_variants.with_skip_blocks"`, with this
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock
 from torch import Tensor, nn
 
@@ -61,11 +63,33 @@ class ChannelsFirst(nn.Module):
         return out.permute(0, 2, 3, 4, 1)
 
 
+class SumOfShifts(ChannelsFirst):
+    """LePE as a sum of shifted values, one for each place of the kernel, without a convolution."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        sides = values.shape[1:4]
+        around = [side for each in reversed(self.around) for side in (each, each)]
+        padded = nn.functional.pad(values, [0, 0, *around])
+        out = self.bias.expand_as(values)
+        for place in itertools.product(*map(range, self.weight.shape[2:])):
+            window = tuple(slice(start, start + side) for start, side in zip(place, sides, strict=True))
+            out = torch.addcmul(out, padded[(slice(None), *window)], self.weight[(slice(None), 0, *place)])
+        return out
+
+
 def lepe_channels_first(**options: Any) -> nn.Module:
+    return _with_lepe(ChannelsFirst, **options)
+
+
+def lepe_of_shifts(**options: Any) -> nn.Module:
+    return _with_lepe(SumOfShifts, **options)
+
+
+def _with_lepe(kind: type[ChannelsFirst], **options: Any) -> nn.Module:
     network = CSwinUNet(**options)
     for module in network.modules():
         if isinstance(module, cswin_attention.CrossShapedAttention):
-            module.lepe = nn.ModuleList(ChannelsFirst(stripe) for stripe in module.lepe)
+            module.lepe = nn.ModuleList(kind(stripe) for stripe in module.lepe)
     return network
 
 
