@@ -25,7 +25,7 @@ SizeName = Literal["tiny", "small", "base"]
 class _Size:
     """Widths and depths: `dims` of the four stages, `outer` of the levels above them, shallow to deep.
 
-    Without `outer` and `heads`, those of the family.
+    Without `outer`, half the width of the first stage and all of it; without `heads`, those of the family.
     """
 
     dims: tuple[int, ...]
@@ -44,15 +44,12 @@ _STEPS: dict[Family, tuple[Step, ...]] = {
     "lines": ((2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)),
     "slabs": ((2, 2, 1), (2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 2)),
 }
-# Shares of the first stage's width at full and half resolution, where most of the time is spent. Half is the width of
-# Swin UNETR; slabs, with two levels there, would be less than twice as fast with it
-_OUTER_SHARES: dict[Family, tuple[float, float]] = {"lines": (1 / 2, 1), "slabs": (1 / 3, 2 / 3)}
 _STAGES = 4
 _SLAB_DEPTH = 20
 _USUAL_STEP, _LARGEST_STEP, _WIDE = 2, 4, 7  # the kernel of a larger step, as in the original
 _NORM = ("instance", {"affine": True})
-# Few channels at full resolution: with the usual slope of 0.01 a class whose voxels were negative in all eight of slabs
-# was never learnt
+# With the usual slope of 0.01 a class whose voxels were negative in all channels at full resolution, which are few, was
+# never learnt
 _ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.1})
 
 
@@ -97,8 +94,8 @@ class CSwinUNet(TailOfModules, nn.Module):
 
     Note:
         Source: Li et al., Med Phys 2025 (CSwin UNet) for the encoder's attention, the U shape and the task; it does
-        not publish sizes. Hatamizadeh et al., 2022 (Swin UNETR) for the decoder. Sizes, stem, strides and the widths
-        at full and half resolution, narrower than there because most of the time is spent there, are ours.
+        not publish sizes. Hatamizadeh et al., 2022 (Swin UNETR) for the decoder, here without its blocks on the inner
+        skips. Sizes, stem and strides are ours.
     """
 
     def __init__(
@@ -341,7 +338,7 @@ def _shape(size: str, family: Family, **own: Sequence[int] | None) -> _Size:
         message = f"CSwinUNet: unknown size {size!r}; the sizes are {', '.join(SIZES)}."
         raise ConfigError(message)
     chosen = SIZES[size]
-    usual = {"heads": _HEADS[family], "outer": tuple(round(share * chosen.dims[0]) for share in _OUTER_SHARES[family])}
+    usual = {"heads": _HEADS[family], "outer": (chosen.dims[0] // 2, chosen.dims[0])}
     given = {name: tuple(values) for name, values in own.items() if values is not None}
     for name, values in given.items():
         wanted = len(usual["outer"]) if name == "outer" else _STAGES
