@@ -307,8 +307,8 @@ def _head(result: dict[str, Any]) -> str:
 Both networks at equal parameters (within 5 %) and on equal input, batch 1, float32, on one thread of a shared CPU
 without a GPU, weights laid out as medssl trains every network. They take turns; medians of processor time over
 {result["repeats"]} turns after a warm-up on a smaller image, with the range of the ratio. A training step is
-forward pass, Dice and cross-entropy, backward pass and AdamW. Memory is what one step adds to the largest resident memory of a process that does nothing else. The aim is a ratio of
-{TARGET:.0f} and less memory.
+forward pass, Dice and cross-entropy, backward pass and AdamW. Memory is what one step adds to the largest resident
+memory of a process that does nothing else. The aim is a ratio of {TARGET:.0f} and less memory.
 
 **Accuracy is not measured here.** Equal parameters are not equal accuracy: CSwin UNet has no convolutions on its inner
 skips. What they learn is in cswin_learning.md.
