@@ -66,9 +66,10 @@ def tries(family: str) -> dict[str, tuple[Make, str]]:
             "16 channels at full resolution, a vector block",
         ),
         "skip blocks": (partial(cswin_variants.with_skip_blocks, **options), "a residual block on every skip"),
-        "thin stripes": (partial(cswin_variants.thin_stripes, **options), "stripes 1, 1, 1, full"),
-        "wide stripes": (partial(cswin_variants.wide_stripes, **options), "stripes 2, 4, 4, full"),
+        "thin stripes": (partial(make, stripes=(1, 1, 1, 0)), "stripes 1, 1, 1, full"),
+        "wide stripes": (partial(make, stripes=(2, 4, 4, 0)), "stripes 2, 4, 4, full"),
         "LePE channels first": (lepe_forms(family)["LePE channels first"], "other memory layout, same numbers"),
+        "LePE of shifts": (lepe_forms(family)["LePE of shifts"], "a sum of shifted values, same numbers"),
         "LePE as it lies": (
             partial(cswin_variants.lepe_unturned, size="tiny", **options),
             "stripes long in X are not turned, same numbers",
@@ -77,9 +78,13 @@ def tries(family: str) -> dict[str, tuple[Make, str]]:
         "recomputed": (partial(make, checkpoint_blocks=True), "blocks computed again in the backward pass"),
     }
     if family == "slabs":
-        found["flat slabs"] = (partial(cswin_variants.slabs_of_1, **options), "stripes of one slice")
-        found["slabs of all"] = (partial(cswin_variants.slabs, **options), "stripes of all slices, not of 16")
-        found["slabs of 4"] = (partial(cswin_variants.slabs_of_4, **options), "stripes of four slices")
+        found["flat slabs"] = (partial(make, slab_depth=1), "stripes of one slice")
+        found["slabs of all"] = (partial(make, slab_depth=0), "stripes of all slices, not of 16")
+        found["slabs of 4"] = (partial(make, slab_depth=4), "stripes of four slices")
+        found["flat outside"] = (
+            partial(cswin_variants.slabs_flatter_twelve, **options),
+            "convolutions of one slice at full and half resolution",
+        )
     return found
 
 
