@@ -1,4 +1,4 @@
-"""Two real prostate exams end to end: import, overfit, infer, evaluate, report. It proves the path, not a model.
+"""Two real prostate exams end to end: import, pre-train, overfit, infer, evaluate, report. It proves the path only.
 
     python tools/studies/bpmri_exams.py --data DATA --work WORK --out docs/results/bpmri
 
@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 
 from medssl.bundle.predictor import load_predictor
+from medssl.bundle.pretrain import pretrain
 from medssl.bundle.run import train
 from medssl.core.files import sha256_file, write_json, write_text
 from medssl.core.provenance import provenance
@@ -30,6 +31,14 @@ from medssl.inference.cases import gather_cases
 from medssl.reports.build import write_report
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "prostate_mri_lesion_cswin_unet"
+PRETRAINING = {
+    "epochs": 5,
+    "iterations_per_epoch": 10,
+    "batch_size": 2,
+    "health_interval": 5,
+    "num_workers": 0,
+    "save_minutes": 1000,
+}
 SETTINGS = {
     "epochs": 30,
     "iterations_per_epoch": 10,
@@ -42,9 +51,15 @@ SETTINGS = {
 }
 ABOUT = (
     "One positive and one negative exam of ProstateX (images CC BY 3.0, delineations of PI-CAI CC BY-NC 4.0; no part "
-    "of medssl) go through import, training, inference, evaluation and report. **The network is tested on the exams "
-    "it was trained on**: this proves the path, and says nothing about other exams."
+    "of medssl) go through import, pre-training, training, inference, evaluation and report. **The network is tested on "
+    "the exams it was trained on**: this proves the path, and says nothing about other exams."
 )
+TASKS = {
+    "loss of rotation": "loss_rotation",
+    "of contrast": "loss_contrast",
+    "of inpainting": "loss_inpainting",
+    "turns told right": "rotation_accuracy",
+}
 COMMAND = "python tools/studies/bpmri_exams.py --data DATA --work WORK --out docs/results/bpmri"
 
 
@@ -55,7 +70,9 @@ def main() -> None:
     arguments = parser.parse_args()
     manifest_file = prepare(arguments.data / "bpmri", arguments.work / "prepared")
     run = arguments.work / "run"
-    record = train(BUNDLE, manifest=manifest_file, out=run, overrides=SETTINGS)
+    pretrained = arguments.work / "pretrained"
+    pretrain(BUNDLE, manifest=manifest_file, out=pretrained, overrides=PRETRAINING)
+    record = train(pretrained, manifest=manifest_file, out=run, overrides=SETTINGS)
     maps = arguments.work / "maps"
     with load_predictor(run, device="cpu") as predictor:
         run_batch(predictor, gather_cases([manifest_file], part="training"), maps)
@@ -65,9 +82,11 @@ def main() -> None:
     result = {
         "medssl": provenance("study", manifest=manifest.sha256(), weights=sha256_file(run / "models" / "model.pt")),
         "command": COMMAND,
+        "pretraining": {"settings": PRETRAINING, "lines": train_lines(pretrained / "results" / "pretrain")},
         "settings": SETTINGS,
         "iterations": SETTINGS["epochs"] * SETTINGS["iterations_per_epoch"],
-        "losses": losses(run),
+        "losses": [[line["iteration"], line["loss"]] for line in train_lines(run / "results")],
+        "tensors_from_the_pretraining": len(json.loads((run / "results" / "weights.json").read_text())["loaded"]),
         "seconds_of_last_start": record["seconds"],
         "evaluation": {name: content[name] for name in ("summary", "counts", "statements", "cases")},
         "t2w_grids": t2w_grids(manifest, manifest_file.parent, maps),
@@ -94,10 +113,11 @@ def score(manifest: Manifest, root: Path, maps: Path, out: Path) -> dict[str, An
     return content
 
 
-def losses(run: Path) -> list[list[float]]:
-    lines = [json.loads(line) for line in (run / "results" / "train_log.jsonl").read_text().splitlines()]
-    last = {line["iteration"]: line["loss"] for line in lines if line["kind"] == "train"}
-    return [[iteration, last[iteration]] for iteration in sorted(last)]
+def train_lines(results: Path) -> list[dict[str, Any]]:
+    """Return what a training logged, once for each iteration."""
+    lines = [json.loads(line) for line in (results / "train_log.jsonl").read_text().splitlines()]
+    last = {line["iteration"]: line for line in lines if line["kind"] == "train"}
+    return [last[iteration] for iteration in sorted(last)]
 
 
 def t2w_grids(manifest: Manifest, root: Path, maps: Path) -> list[dict[str, Any]]:
@@ -116,6 +136,8 @@ def t2w_grids(manifest: Manifest, root: Path, maps: Path) -> list[dict[str, Any]
 def page(result: dict[str, Any]) -> str:
     summary, counts = result["evaluation"]["summary"], result["evaluation"]["counts"]
     first, last = result["losses"][0][1], result["losses"][-1][1]
+    start, end = (result["pretraining"]["lines"][place] for place in (0, -1))
+    tasks = ", ".join(f"{name} {start[key]:.2f} to {end[key]:.2f}" for name, key in TASKS.items())
     shown = {name: "not defined" if each["value"] is None else f"{each['value']:.3f}" for name, each in summary.items()}
     rows = [f"| {name} | {value} |" for name, value in shown.items()]
     cases = [
@@ -136,8 +158,10 @@ def page(result: dict[str, Any]) -> str:
             "",
             ABOUT,
             "",
-            f"`prostate_mri_lesion_cswin_unet`, {result['iterations']} iterations of one patch of 96 x 96 x 20 voxels "
-            f"from random weights, learning rate {result['settings']['learning_rate']}; loss {first:.3f} at first, "
+            f"`prostate_mri_lesion_cswin_unet`, pre-trained for {end['iteration']} iterations of both exams "
+            f"({end['seconds']:.0f} s; two views of each patch of 96 x 96 x 20 voxels): {tasks}. Then "
+            f"{result['iterations']} iterations of one patch, {result['tensors_from_the_pretraining']} tensors from "
+            f"the pre-training, learning rate {result['settings']['learning_rate']}; loss {first:.3f} at first, "
             f"{last:.3f} at last (focal and cross-entropy, with augmentation).",
             "",
             "| metric | on the training exams |",
