@@ -51,8 +51,8 @@ SETTINGS = {
 }
 ABOUT = (
     "One positive and one negative exam of ProstateX (images CC BY 3.0, delineations of PI-CAI CC BY-NC 4.0; no part "
-    "of medssl) go through import, pre-training, training, inference, evaluation and report. **The network is tested on "
-    "the exams it was trained on**: this proves the path, and says nothing about other exams."
+    "of medssl) go through import, pre-training, training, inference, evaluation and report. **The network is tested "
+    "on the exams it was trained on**: this proves the path, and says nothing about other exams."
 )
 TASKS = {
     "loss of rotation": "loss_rotation",
