@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock
+from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock, get_conv_layer
 from torch import Tensor, nn
 
 from medssl.networks import cswin_attention
@@ -48,6 +48,15 @@ class FlatOutside(CSwinUNet):
         self.skip = UnetBasicBlock(3, in_channels, widths[0], flat, 1, _NORM, act_name=_ACTIVATION)
         for level, width in zip(shallow, widths, strict=True):
             self.blocks[level] = UnetResBlock(3, 2 * width, width, flat, 1, _NORM, act_name=_ACTIVATION)
+
+
+class SingleSkip(CSwinUNet):
+    """One convolution of the image for the skip at full resolution, instead of two."""
+
+    def __init__(self, *, in_channels: int = 1, **options: Any) -> None:
+        super().__init__(in_channels=in_channels, **options)
+        width = self.blocks[-1].conv2.conv.out_channels
+        self.skip = get_conv_layer(3, in_channels, width, 3, 1, act=_ACTIVATION, norm=_NORM, conv_only=False)
 
 
 class ChannelsFirst(nn.Module):
@@ -145,3 +154,5 @@ lines_twelve = twelve_outside
 lines_twelve_small_start = partial(with_small_start, twelve_outside)
 slabs_small_start = partial(with_small_start, slabs_of_20)
 slabs_twelve_small_start = partial(with_small_start, slabs_of_20_twelve)
+lines_single_skip = partial(SingleSkip, size="tiny", outer_channels=_TWELVE)
+slabs_single_skip = partial(lines_single_skip, family="slabs")

@@ -66,6 +66,7 @@ VARIANTS = {
         "lines_twelve",
         "lines_small_start",
         "lines_twelve_small_start",
+        "lines_single_skip",
     ),
     "slabs": (
         "slabs_unmodified",
@@ -81,6 +82,7 @@ VARIANTS = {
         "slabs_flatter_twelve",
         "slabs_small_start",
         "slabs_twelve_small_start",
+        "slabs_single_skip",
     ),
 }
 # Sides are multiples of 32, which Swin UNETR needs; about the size of the whole image
