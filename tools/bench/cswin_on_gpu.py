@@ -43,6 +43,7 @@ LEPE = tuple(
     for name in ("CSwin UNet", "LePE channels first", "LePE of shifts")
     for precision in ("float32", "bfloat16")
 )
+ALONE: dict[str, tuple[Any, ...]] = {"all": EAGER, "eager": EAGER, "lepe": LEPE, "compiled": ()}
 COMPILED = tuple((*case, "bfloat16", True) for case in CASES)
 _PATIENCE = 600  # seconds for all to be compiled
 Row = dict[str, Any]
@@ -52,17 +53,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--part", choices=["all", "eager", "compiled", "lepe"], default="all")
+    parser.add_argument("--part", choices=list(ALONE), default="all")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     sizes = {"batch": options.batch, "rounds": options.rounds}
     rows: list[Row] = []
-    if options.part != "compiled":
-        for job in LEPE if options.part == "lepe" else EAGER:
-            rows.append(measured(job, **sizes))
-            gc.collect()
-            torch.cuda.empty_cache()
-            print(rows[-1], flush=True)
+    for job in ALONE[options.part]:
+        rows.append(measured(job, **sizes))
+        gc.collect()
+        torch.cuda.empty_cache()
+        print(rows[-1], flush=True)
     if options.part in ("all", "compiled"):
         rows += beside_each_other(COMPILED, sizes)
     save(rows, options)

@@ -151,8 +151,6 @@ slabs_flat_twelve = partial(FlatOutside, size="tiny", family="slabs", outer_chan
 slabs_flatter_twelve = partial(slabs_flat_twelve, flat_levels=2)
 lines_small_start = partial(with_small_start, lines)
 lines_twelve = twelve_outside
-lines_twelve_small_start = partial(with_small_start, twelve_outside)
 slabs_small_start = partial(with_small_start, slabs_of_20)
-slabs_twelve_small_start = partial(with_small_start, slabs_of_20_twelve)
 lines_single_skip = partial(SingleSkip, size="tiny", outer_channels=_TWELVE)
 slabs_single_skip = partial(lines_single_skip, family="slabs")

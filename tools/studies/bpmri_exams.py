@@ -29,6 +29,7 @@ from medssl.evaluation.detection import evaluate_detections
 from medssl.inference.batch import run_batch
 from medssl.inference.cases import gather_cases
 from medssl.reports.build import write_report
+from medssl.reports.sources import read_log
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "prostate_mri_lesion_cswin_unet"
 PRETRAINING = {
@@ -115,8 +116,8 @@ def score(manifest: Manifest, root: Path, maps: Path, out: Path) -> dict[str, An
 
 def train_lines(results: Path) -> list[dict[str, Any]]:
     """Return what a training logged, once for each iteration."""
-    lines = [json.loads(line) for line in (results / "train_log.jsonl").read_text().splitlines()]
-    last = {line["iteration"]: line for line in lines if line["kind"] == "train"}
+    events, _ = read_log(results / "train_log.jsonl")
+    last = {event["iteration"]: event for event in events if event["kind"] == "train"}
     return [last[iteration] for iteration in sorted(last)]
 
 

@@ -65,7 +65,6 @@ VARIANTS = {
         "thin_stripes",
         "lines_twelve",
         "lines_small_start",
-        "lines_twelve_small_start",
         "lines_single_skip",
     ),
     "slabs": (
@@ -81,7 +80,6 @@ VARIANTS = {
         "slabs_flat_twelve",
         "slabs_flatter_twelve",
         "slabs_small_start",
-        "slabs_twelve_small_start",
         "slabs_single_skip",
     ),
 }

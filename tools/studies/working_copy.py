@@ -25,8 +25,10 @@ def working_copy(dataset: str, data: Path, out: Path) -> None:
     if dataset == "brains":
         merge_labels(source, root, out)
     else:
-        _link(out, root, *(("images", "labels") if dataset == "acdc" else ("imagesTr", "labelsTr")))
-        save_manifest(out / "manifest.json", load_manifest(source))
+        manifest = load_manifest(source)
+        files = (file for _, case in manifest.cases() for file in (*case.image, case.label) if file)
+        _link(out, root, *sorted({Path(file).parts[0] for file in files}))
+        save_manifest(out / "manifest.json", manifest)
 
 
 def merge_labels(source: Path, root: Path, out: Path) -> tuple[Path, Path]:

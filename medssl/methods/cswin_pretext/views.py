@@ -22,16 +22,16 @@ def turn_in_plane(patches: Tensor, turns: Tensor) -> Tensor:
     return torch.stack([patch.rot90(int(turn), (1, 2)) for patch, turn in zip(patches, turns, strict=True)])
 
 
-def draw_blocks(rows: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """Draw masks (rows, 1, X, Y, Z) of boxes, until a share from 0 to 0.3 of the voxels, drawn too, is reached.
+def draw_blocks(rows: int, shape: tuple[int, int, int], generator: torch.Generator, *, channels: int = 1) -> Tensor:
+    """Draw masks (rows, channels, X, Y, Z) of boxes, until a share from 0 to 0.3 of the voxels, drawn too, is reached.
 
     A side of a box is 5 to 25% of the patch's; the last box may exceed the share.
 
     Note:
         Source: Tang et al., CVPR 2022 (Swin UNETR pre-training): block sizes and share.
     """
-    masks = torch.zeros(rows, 1, *shape, dtype=torch.bool)
-    for mask in masks[:, 0]:
+    masks = torch.zeros(rows, channels, *shape, dtype=torch.bool)
+    for mask in masks.flatten(0, 1):
         wanted = float(torch.rand(1, generator=generator)) * _LARGEST_SHARE * mask.numel()
         while int(mask.count_nonzero()) < wanted:
             mask[_box(shape, generator)] = True
@@ -66,9 +66,9 @@ def corrupt(
     Returns:
         The corrupted patches, and where they were changed, (N, 1, X, Y, Z), or (N, C, X, Y, Z) with blocks of its own.
     """
-    rows, channels, *sides = clean.shape
-    masks, shape = 1 if shared_blocks else channels, (sides[0], sides[1], sides[2])
-    noisy = draw_blocks(rows * masks, shape, generator).reshape(rows, masks, *shape).to(clean.device)
+    rows, shape = len(clean), (clean.shape[2], clean.shape[3], clean.shape[4])
+    channels = 1 if shared_blocks else clean.shape[1]
+    noisy = draw_blocks(rows, shape, generator, channels=channels).to(clean.device)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     low, high = (bound.reshape(-1, 1, 1, 1, 1) for bound in torch.aminmax(clean.flatten(1), dim=1))
     least, most = (bound.reshape(-1, 1, 1, 1, 1) for bound in torch.aminmax(noise.flatten(1), dim=1))
@@ -77,7 +77,7 @@ def corrupt(
     others = _others(sources, generator)
     if others is None:
         return changed, noisy
-    foreign = draw_blocks(rows * masks, shape, generator).reshape(rows, masks, *shape).to(clean.device)
+    foreign = draw_blocks(rows, shape, generator, channels=channels).to(clean.device)
     return torch.where(foreign, clean[others.to(clean.device)], changed), noisy | foreign
 
 
