@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock, get_conv_layer
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
 
 from medssl.networks import cswin_attention
-from medssl.networks.cswin_unet import _ACTIVATION, _NORM, CSwinUNet
+from medssl.networks.channel_dropout import ChannelDropout
+from medssl.networks.cswin_unet import _ACTIVATION, _NORM, CSwinUNet, _cut
 
 # Channels at full and half resolution: narrow, as wide as Swin UNETR with 12 features, and two vectors of eight
 _EIGHT, _TWELVE, _SIXTEEN = (8, 16), (12, 24), (16, 16)
@@ -56,7 +57,35 @@ class SingleSkip(CSwinUNet):
     def __init__(self, *, in_channels: int = 1, **options: Any) -> None:
         super().__init__(in_channels=in_channels, **options)
         width = self.blocks[-1].conv2.conv.out_channels
-        self.skip = get_conv_layer(3, in_channels, width, 3, 1, act=_ACTIVATION, norm=_NORM, conv_only=False)
+        self.skip = _convolution(in_channels, width)
+
+
+class AddedSkips(CSwinUNet):
+    """Skips above the stages are added to the enlarged map, not set beside it; one convolution of the image or two."""
+
+    def __init__(self, *, skip_convolutions: int = 2, in_channels: int = 1, **options: Any) -> None:
+        super().__init__(in_channels=in_channels, **options)
+        widths = [block.conv2.conv.out_channels for block in self.blocks]
+        for level in self._added():
+            self.blocks[level] = UnetResBlock(3, widths[level], widths[level], 3, 1, _NORM, act_name=_ACTIVATION)
+        self.channel_dropout = ChannelDropout(widths[-1], rate=options.get("dropout_rate", 0.3))
+        if skip_convolutions == 1:
+            self.skip = _convolution(in_channels, widths[-1])
+
+    def _added(self) -> range:
+        return range(len(self.blocks) - len(self.stem), len(self.blocks))
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        skips = [self.skip(features[0]), *features[1:-1]]
+        deep = features[-1]
+        for level, (up, block) in enumerate(zip(self.up, self.blocks, strict=True)):
+            finer, skip = _cut(up(deep), skips[-1 - level]), skips[-1 - level]
+            joined = finer + skip if level in self._added() else cat((finer, skip), dim=1)
+            deep = block(joined) if level < len(self.up) - 1 else joined
+        return deep
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.tail(self.decode(self.encode(image)))
 
 
 class ChannelsFirst(nn.Module):
@@ -84,6 +113,10 @@ class SumOfShifts(ChannelsFirst):
             window = tuple(slice(start, start + side) for start, side in zip(place, sides, strict=True))
             out = torch.addcmul(out, padded[(slice(None), *window)], self.weight[(slice(None), 0, *place)])
         return out
+
+
+def _convolution(before: int, after: int) -> nn.Module:
+    return get_conv_layer(3, before, after, 3, 1, act=_ACTIVATION, norm=_NORM, conv_only=False)
 
 
 def lepe_channels_first(**options: Any) -> nn.Module:
@@ -154,3 +187,7 @@ lines_twelve = twelve_outside
 slabs_small_start = partial(with_small_start, slabs_of_20)
 lines_single_skip = partial(SingleSkip, size="tiny", outer_channels=_TWELVE)
 slabs_single_skip = partial(lines_single_skip, family="slabs")
+lines_added = partial(AddedSkips, size="tiny", outer_channels=_TWELVE)
+slabs_added = partial(lines_added, family="slabs")
+lines_added_single = partial(lines_added, skip_convolutions=1)
+slabs_added_single = partial(slabs_added, skip_convolutions=1)

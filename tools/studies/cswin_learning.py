@@ -66,6 +66,8 @@ VARIANTS = {
         "lines_twelve",
         "lines_small_start",
         "lines_single_skip",
+        "lines_added",
+        "lines_added_single",
     ),
     "slabs": (
         "slabs_unmodified",
@@ -81,6 +83,8 @@ VARIANTS = {
         "slabs_flatter_twelve",
         "slabs_small_start",
         "slabs_single_skip",
+        "slabs_added",
+        "slabs_added_single",
     ),
 }
 # Sides are multiples of 32, which Swin UNETR needs; about the size of the whole image
