@@ -61,16 +61,21 @@ class SingleSkip(CSwinUNet):
 
 
 class AddedSkips(CSwinUNet):
-    """Skips above the stages are added to the enlarged map, not set beside it; one convolution of the image or two."""
+    """Skips above the stages are added to the enlarged map, not set beside it.
 
-    def __init__(self, *, skip_convolutions: int = 2, in_channels: int = 1, **options: Any) -> None:
+    `skip` is how the image gets there: "two" convolutions, "single", or two that are "flat", within a slice.
+    """
+
+    def __init__(self, *, skip: str = "two", in_channels: int = 1, **options: Any) -> None:
         super().__init__(in_channels=in_channels, **options)
         widths = [block.conv2.conv.out_channels for block in self.blocks]
         for level in self._added():
             self.blocks[level] = UnetResBlock(3, widths[level], widths[level], 3, 1, _NORM, act_name=_ACTIVATION)
         self.channel_dropout = ChannelDropout(widths[-1], rate=options.get("dropout_rate", 0.3))
-        if skip_convolutions == 1:
+        if skip == "single":
             self.skip = _convolution(in_channels, widths[-1])
+        elif skip == "flat":
+            self.skip = UnetBasicBlock(3, in_channels, widths[-1], (3, 3, 1), 1, _NORM, act_name=_ACTIVATION)
 
     def _added(self) -> range:
         return range(len(self.blocks) - len(self.stem), len(self.blocks))
@@ -189,5 +194,6 @@ lines_single_skip = partial(SingleSkip, size="tiny", outer_channels=_TWELVE)
 slabs_single_skip = partial(lines_single_skip, family="slabs")
 lines_added = partial(AddedSkips, size="tiny", outer_channels=_TWELVE)
 slabs_added = partial(lines_added, family="slabs")
-lines_added_single = partial(lines_added, skip_convolutions=1)
-slabs_added_single = partial(slabs_added, skip_convolutions=1)
+lines_added_single = partial(lines_added, skip="single")
+slabs_added_single = partial(slabs_added, skip="single")
+slabs_added_flat_skip = partial(slabs_added, skip="flat")
