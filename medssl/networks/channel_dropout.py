@@ -53,8 +53,10 @@ class ChannelDropout(nn.Module):
             masks = self.draw(features.shape[0])
         else:
             return features
-        scale = masks.to(features.device, features.dtype).unflatten(0, (-1, features.shape[0]))
-        return (features * scale[..., None, None, None]).flatten(0, 1)
+        scale = masks.to(features.device, features.dtype)[..., None, None, None]
+        if len(scale) == len(features):  # the gradient of a dimension for one pass would be copied
+            return features * scale
+        return (features * scale.unflatten(0, (-1, len(features)))).flatten(0, 1)
 
     def extra_repr(self) -> str:
         """Return channels and rate for the printed network."""

@@ -16,6 +16,7 @@ Lepe = Literal["window", "map"]
 Window = tuple[int, int, int]
 """Extent of a stripe along X, Y, Z in tokens; 0 is the whole extent of the map."""
 
+_FAST_HEAD = 16  # zeros behind the numbers of a narrower head make torch's kernel for CPUs faster
 _LARGEST_BATCH = 65535  # windows times heads; some attention kernels of GPUs number them with 16 bits
 
 
@@ -233,19 +234,22 @@ def _dealt(size: int, side: int) -> int:
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Attend in (N, heads, T, d), in several calls where one would be too much for a kernel."""
+    width = query.shape[-1]
+    if query.device.type == "cpu" and width < _FAST_HEAD:
+        query, key, value = (pad(each, [0, _FAST_HEAD - width]) for each in (query, key, value))
     rows = _LARGEST_BATCH // query.shape[1]
-    if len(query) <= rows:
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask)
     parts = [
         scaled_dot_product_attention(
             query[start : start + rows],
             key[start : start + rows],
             value[start : start + rows],
             attn_mask=None if mask is None else mask[start : start + rows],
+            scale=width**-0.5,
         )
         for start in range(0, len(query), rows)
     ]
-    return torch.cat(parts)
+    seen = torch.cat(parts) if len(parts) > 1 else parts[0]
+    return seen[..., :width]
 
 
 def _partition(volume: Tensor, sides: Sequence[int]) -> Tensor:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock
 from torch import Tensor, cat, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
 
 from medssl.core.errors import ConfigError
 from medssl.networks.channel_dropout import ChannelDropout
+from medssl.networks.channels_last import InstanceNorm3d, PointwiseConv3d
 from medssl.networks.cswin_attention import CrossShapedBlock, Family, Lepe, Window, stripe_windows
 from medssl.networks.split import TailOfModules, check_dropout_place
 
@@ -47,10 +47,9 @@ _STEPS: dict[Family, tuple[Step, ...]] = {
 _STAGES = 4
 _SLAB_DEPTH = 20
 _USUAL_STEP, _LARGEST_STEP, _WIDE = 2, 4, 7  # the kernel of a larger step, as in the original
-_NORM = ("instance", {"affine": True})
 # With the usual slope of 0.01 a class whose voxels were negative in all channels at full resolution, which are few, was
 # never learnt
-_ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.1})
+_SLOPE = 0.1
 
 
 class CSwinUNet(TailOfModules, nn.Module):
@@ -146,11 +145,11 @@ class CSwinUNet(TailOfModules, nn.Module):
         self.decoder_depth = len(self.up) - 1
         dropped = widths[0] if dropout_place == "head" else 2 * widths[0]
         self.channel_dropout = ChannelDropout(dropped, rate=dropout_rate)
-        self.head = nn.Conv3d(widths[0], out_channels, 1)
+        self.head = PointwiseConv3d(widths[0], out_channels)
         if foreground_prior is not None:
             _start_from(self.head, foreground_prior)
         self.side_heads = nn.ModuleList(
-            nn.Conv3d(width, out_channels, 1) for width in (widths[1:3] if deep_supervision else [])
+            PointwiseConv3d(width, out_channels) for width in (widths[1:3] if deep_supervision else [])
         )
 
     def _add_stages(
@@ -183,15 +182,12 @@ class CSwinUNet(TailOfModules, nn.Module):
 
     def _add_decoder(self, in_channels: int, widths: list[int], steps: Sequence[Step]) -> None:
         shallow_to_deep = list(zip(widths, widths[1:], steps, strict=False))
-        self.skip = UnetBasicBlock(3, in_channels, widths[0], 3, 1, _NORM, act_name=_ACTIVATION)
+        self.skip = nn.Sequential(*_convolution(in_channels, widths[0]), *_convolution(widths[0], widths[0]))
         self.up = nn.ModuleList(
             nn.ConvTranspose3d(after, before, step, stride=step, bias=False)
             for before, after, step in reversed(shallow_to_deep)
         )
-        self.blocks = nn.ModuleList(
-            UnetResBlock(3, 2 * before, before, 3, 1, _NORM, act_name=_ACTIVATION)
-            for before, _, _ in reversed(shallow_to_deep)
-        )
+        self.blocks = nn.ModuleList(_ResidualBlock(2 * before, before) for before, _, _ in reversed(shallow_to_deep))
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Return the image and the features of every level below it, shallow to deep.
@@ -266,6 +262,24 @@ class CSwinUNet(TailOfModules, nn.Module):
         return [logits, *(head(each) for head, each in zip(self.side_heads, maps[-2::-1], strict=False))]
 
 
+class _ResidualBlock(nn.Module):
+    """Two convolutions, added to their input or, as it has other channels, to what a 1 x 1 x 1 convolution makes of it.
+
+    As in Swin UNETR.
+    """
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(*_convolution(before, after), *_convolution(after, after)[:-1])
+        self.shortcut: nn.Module = nn.Identity()
+        if before != after:
+            self.shortcut = nn.Sequential(PointwiseConv3d(before, after, bias=False), InstanceNorm3d(after))
+        self.activation = nn.LeakyReLU(_SLOPE, inplace=True)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.activation(self.conv(maps).add_(self.shortcut(maps)))
+
+
 class _Down(nn.Module):
     """Strided convolution between stages, (B, X, Y, Z, C) to (B, X', Y', Z', C'), and a LayerNorm."""
 
@@ -278,12 +292,18 @@ class _Down(nn.Module):
         return self.norm(self.conv(tokens.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1))
 
 
+def _convolution(before: int, after: int) -> list[nn.Module]:
+    """Return a convolution that keeps the size, with its norm and activation."""
+    convolution = nn.Conv3d(before, after, 3, padding=1, bias=False)
+    return [convolution, InstanceNorm3d(after), nn.LeakyReLU(_SLOPE, inplace=True)]
+
+
 def _stem(in_channels: int, widths: Sequence[int], steps: Sequence[Step]) -> nn.ModuleList:
     stem, before = nn.ModuleList(), in_channels
     for width, step in zip(widths, steps, strict=True):
         x, y, z = (_WIDE if side > _USUAL_STEP else 3 for side in step)  # no voxel may fall between two places
         conv = nn.Conv3d(before, width, (x, y, z), stride=step, padding=(x // 2, y // 2, z // 2), bias=False)
-        stem.append(nn.Sequential(conv, nn.InstanceNorm3d(width, affine=True), nn.GELU()))
+        stem.append(nn.Sequential(conv, InstanceNorm3d(width), nn.GELU()))
         before = width
     return stem
 

@@ -66,6 +66,14 @@ def tries(family: str) -> dict[str, tuple[Make, str]]:
             "16 channels at full resolution, a vector block",
         ),
         "skip blocks": (partial(cswin_variants.with_skip_blocks, **options), "a residual block on every skip"),
+        "torch's layers": (
+            partial(cswin_variants.with_torch_layers, make),
+            "torch's own norms and 1 x 1 x 1 convolutions, same numbers",
+        ),
+        "added skips": (
+            partial(cswin_variants.AddedSkips, size="tiny", **options),
+            "skips above the stages added, not set beside",
+        ),
         "thin stripes": (partial(make, stripes=(1, 1, 1, 0)), "stripes 1, 1, 1, full"),
         "wide stripes": (partial(make, stripes=(2, 4, 4, 0)), "stripes 2, 4, 4, full"),
         "LePE channels first": (lepe_forms(family)["LePE channels first"], "other memory layout, same numbers"),

@@ -11,13 +11,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock, get_conv_layer
+from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock
 from torch import Tensor, cat, nn
 
 from medssl.networks import cswin_attention
 from medssl.networks.channel_dropout import ChannelDropout
-from medssl.networks.cswin_unet import _ACTIVATION, _NORM, CSwinUNet, _cut
+from medssl.networks.channels_last import InstanceNorm3d, PointwiseConv3d
+from medssl.networks.cswin_unet import CSwinUNet, _convolution, _cut, _ResidualBlock
 
+_NORM = ("instance", {"affine": True})
+_ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.1})
 # Channels at full and half resolution: narrow, as wide as Swin UNETR with 12 features, and two vectors of eight
 _EIGHT, _TWELVE, _SIXTEEN = (8, 16), (12, 24), (16, 16)
 
@@ -27,7 +30,7 @@ class WithSkipBlocks(CSwinUNet):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        widths = [block.conv2.conv.out_channels for block in reversed(self.blocks)][1:]
+        widths = [block.conv[0].out_channels for block in reversed(self.blocks)][1:]
         self.skip_blocks = nn.ModuleList(UnetResBlock(3, width, width, 3, 1, "instance") for width in widths)
 
     def decode(self, features: list[Tensor]) -> Tensor:
@@ -45,7 +48,7 @@ class FlatOutside(CSwinUNet):
         super().__init__(in_channels=in_channels, **options)
         flat = (3, 3, 1)
         shallow = range(-1, -1 - flat_levels, -1)
-        widths = [self.blocks[level].conv2.conv.out_channels for level in shallow]
+        widths = [self.blocks[level].conv[0].out_channels for level in shallow]
         self.skip = UnetBasicBlock(3, in_channels, widths[0], flat, 1, _NORM, act_name=_ACTIVATION)
         for level, width in zip(shallow, widths, strict=True):
             self.blocks[level] = UnetResBlock(3, 2 * width, width, flat, 1, _NORM, act_name=_ACTIVATION)
@@ -56,26 +59,21 @@ class SingleSkip(CSwinUNet):
 
     def __init__(self, *, in_channels: int = 1, **options: Any) -> None:
         super().__init__(in_channels=in_channels, **options)
-        width = self.blocks[-1].conv2.conv.out_channels
-        self.skip = _convolution(in_channels, width)
+        width = self.blocks[-1].conv[0].out_channels
+        self.skip = _single_convolution(in_channels, width)
 
 
 class AddedSkips(CSwinUNet):
-    """Skips above the stages are added to the enlarged map, not set beside it.
+    """Skips above the stages are added to the enlarged map, not set beside it; `single` as in `SingleSkip`."""
 
-    `skip` is how the image gets there: "two" convolutions, "single", or two that are "flat", within a slice.
-    """
-
-    def __init__(self, *, skip: str = "two", in_channels: int = 1, **options: Any) -> None:
+    def __init__(self, *, single: bool = False, in_channels: int = 1, **options: Any) -> None:
         super().__init__(in_channels=in_channels, **options)
-        widths = [block.conv2.conv.out_channels for block in self.blocks]
+        widths = [block.conv[0].out_channels for block in self.blocks]
         for level in self._added():
-            self.blocks[level] = UnetResBlock(3, widths[level], widths[level], 3, 1, _NORM, act_name=_ACTIVATION)
+            self.blocks[level] = _ResidualBlock(widths[level], widths[level])
         self.channel_dropout = ChannelDropout(widths[-1], rate=options.get("dropout_rate", 0.3))
-        if skip == "single":
-            self.skip = _convolution(in_channels, widths[-1])
-        elif skip == "flat":
-            self.skip = UnetBasicBlock(3, in_channels, widths[-1], (3, 3, 1), 1, _NORM, act_name=_ACTIVATION)
+        if single:
+            self.skip = _single_convolution(in_channels, widths[-1])
 
     def _added(self) -> range:
         return range(len(self.blocks) - len(self.stem), len(self.blocks))
@@ -120,8 +118,8 @@ class SumOfShifts(ChannelsFirst):
         return out
 
 
-def _convolution(before: int, after: int) -> nn.Module:
-    return get_conv_layer(3, before, after, 3, 1, act=_ACTIVATION, norm=_NORM, conv_only=False)
+def _single_convolution(before: int, after: int) -> nn.Module:
+    return nn.Sequential(*_convolution(before, after))
 
 
 def lepe_channels_first(**options: Any) -> nn.Module:
@@ -137,6 +135,17 @@ def _with_lepe(kind: type[ChannelsFirst], **options: Any) -> nn.Module:
     for module in network.modules():
         if isinstance(module, cswin_attention.CrossShapedAttention):
             module.lepe = nn.ModuleList(kind(stripe) for stripe in module.lepe)
+    return network
+
+
+def with_torch_layers(make: Callable[..., nn.Module], **options: Any) -> nn.Module:
+    """Return a network whose norms and 1 x 1 x 1 convolutions are torch's own, which compute the same."""
+    network = make(**options)
+    for module in network.modules():
+        if isinstance(module, InstanceNorm3d):
+            module.__class__ = nn.InstanceNorm3d
+        elif isinstance(module, PointwiseConv3d):
+            module.__class__ = nn.Conv3d
     return network
 
 
@@ -194,6 +203,4 @@ lines_single_skip = partial(SingleSkip, size="tiny", outer_channels=_TWELVE)
 slabs_single_skip = partial(lines_single_skip, family="slabs")
 lines_added = partial(AddedSkips, size="tiny", outer_channels=_TWELVE)
 slabs_added = partial(lines_added, family="slabs")
-lines_added_single = partial(lines_added, skip="single")
-slabs_added_single = partial(slabs_added, skip="single")
-slabs_added_flat_skip = partial(slabs_added, skip="flat")
+lines_added_single = partial(lines_added, single=True)

@@ -84,8 +84,6 @@ VARIANTS = {
         "slabs_small_start",
         "slabs_single_skip",
         "slabs_added",
-        "slabs_added_single",
-        "slabs_added_flat_skip",
     ),
 }
 # Sides are multiples of 32, which Swin UNETR needs; about the size of the whole image
