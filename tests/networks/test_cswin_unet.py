@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import shutil
 from dataclasses import replace
@@ -14,6 +15,7 @@ from medssl.core.errors import ConfigError
 from medssl.networks import CSwinUNet, SplitNetwork
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
 from medssl.networks.cswin_unet import SIZES, _cut
+from medssl.networks.layout import with_fast_layout
 from medssl.networks.split import check_tail_dropout, evaluation_mode, pretrained_tensors
 from medssl.networks.weights import transfer_weights
 
@@ -179,6 +181,18 @@ def test_a_compiler_that_runs_the_graph_as_it_is_finds_no_break() -> None:
     whole = torch.compile(network, backend="eager", fullgraph=True)
     with torch.no_grad():
         assert torch.allclose(whole(image), network(image), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["lines", "slabs"])
+def test_the_layout_of_weights_changes_neither_logits_nor_gradients(family: str) -> None:
+    plain, image = _network(family, dropout_rate=0.0), torch.randn(_ODD[family])
+    laid_out = with_fast_layout(copy.deepcopy(plain))
+    logits = [network(image) for network in (plain, laid_out)]
+    torch.testing.assert_close(logits[1], logits[0], atol=1e-4, rtol=1e-4)
+    for each in logits:
+        each.square().mean().backward()
+    for one, other in zip(laid_out.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=0.01, atol=0.01 * float(other.grad.abs().max()))
 
 
 def test_an_encoder_for_one_channel_feeds_one_for_three() -> None:

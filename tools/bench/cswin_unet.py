@@ -316,11 +316,12 @@ def save(result: dict[str, Any], out: Path) -> None:
         "scaling_repeats": 0,
         "try_repeats": 0,
         "tries": {},
+        "kept_repeats": 0,
         "kept_rows": [],
     }
     before = json.loads(path.read_text()) if path.exists() else {}
     before = before if before.get("sizes") == result["sizes"] else {}  # of other inputs
-    result = {**nothing, "kept_repeats": 0, "kept_rows": [], **before, **result}
+    result = {**nothing, **before, **result}
     write_json(path, result)
     write_text(out.with_suffix(".md"), page(result))
 
