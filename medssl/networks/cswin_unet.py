@@ -209,7 +209,7 @@ class CSwinUNet(TailOfModules, nn.Module):
             features.append(norm(tokens).permute(0, 4, 1, 2, 3))
         if max(features[-2].shape[2:]) == 1:
             message = f"CSwinUNet: an image of {list(image.shape[2:])} voxels is too small for strides {self.strides}."
-            raise ConfigError(message)
+            raise ConfigError(f"{message} Make patch_size larger.")
         return features
 
     def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:

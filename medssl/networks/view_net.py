@@ -134,7 +134,14 @@ class ViewNet(TailOfModules, nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Return the features of the four stages, shallow to deep."""
+        """Return the features of the four stages, shallow to deep.
+
+        Raises:
+            ConfigError: If the image is so small that the deepest stage would hold one voxel.
+        """
+        if all(size <= stride for size, stride in zip(image.shape[2:], self.strides, strict=True)):
+            message = f"ViewNet: an image of {list(image.shape[2:])} voxels is too small for strides {self.strides}."
+            raise ConfigError(f"{message} Make patch_size larger.")
         deep = self.pool(self.relu(self.bn1(self.pool_across(self.conv1(image)))))
         features = []
         for level in range(1, 5):

@@ -89,3 +89,9 @@ def test_instance_norm_has_no_place_for_running_statistics() -> None:
 def test_an_unknown_size_is_refused() -> None:
     with pytest.raises(ConfigError, match="tiny, resnet18, resnet50"):
         ViewNet(size="huge")
+
+
+def test_an_image_that_is_too_small_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\[8, 8, 8\] voxels is too small for strides \(8, 8, 8\)"):
+        ViewNet(size="tiny")(torch.randn(2, 1, 8, 8, 8))
+    assert ViewNet(size="tiny")(torch.randn(2, 1, 16, 8, 8)).shape[2:] == (16, 8, 8)
