@@ -15,7 +15,7 @@ from medssl.core.errors import ConfigError
 from medssl.networks.channel_dropout import ChannelDropout
 from medssl.networks.channels_last import InstanceNorm3d, PointwiseConv3d
 from medssl.networks.cswin_attention import CrossShapedBlock, Family, Lepe, Window, stripe_windows
-from medssl.networks.split import TailOfModules, check_dropout_place
+from medssl.networks.split import TailOfModules, check_dropout_place, image_too_small
 
 Step = tuple[int, int, int]
 SizeName = Literal["tiny", "small", "base"]
@@ -208,8 +208,7 @@ class CSwinUNet(TailOfModules, nn.Module):
                 tokens = self._run(block, tokens)
             features.append(norm(tokens).permute(0, 4, 1, 2, 3))
         if max(features[-2].shape[2:]) == 1:
-            message = f"CSwinUNet: an image of {list(image.shape[2:])} voxels is too small for strides {self.strides}."
-            raise ConfigError(f"{message} Make patch_size larger.")
+            raise image_too_small(self, image)
         return features
 
     def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
@@ -225,9 +224,8 @@ class CSwinUNet(TailOfModules, nn.Module):
         """Return the maps of every level of the decoder, deep to shallow; the last is the input of the tail."""
         skips = [self.skip(features[0]), *features[1:-1]]
         maps, last = [features[-1]], len(self.up) - 1
-        for level, (up, block) in enumerate(zip(self.up, self.blocks, strict=True)):
-            skip = skips[-1 - level]
-            joined = cat((_cut(up(maps[-1]), skip), skip), dim=1)
+        for level, block in enumerate(self.blocks):
+            joined = self._joined(level, maps[-1], skips[-1 - level])
             maps.append(block(joined) if level < last or self.dropout_place == "head" else joined)
         return maps
 
@@ -235,9 +233,12 @@ class CSwinUNet(TailOfModules, nn.Module):
         """Return the features behind the first decoder blocks, the deepest first; 0 are the deepest features."""
         deep = features[-1]
         for level in range(blocks):
-            skip = features[-2 - level]
-            deep = self.blocks[level](cat((_cut(self.up[level](deep), skip), skip), dim=1))
+            deep = self.blocks[level](self._joined(level, deep, features[-2 - level]))
         return deep
+
+    def _joined(self, level: int, deep: Tensor, skip: Tensor) -> Tensor:
+        """Return the input of a decoder block: the deeper map enlarged, and its skip beside it."""
+        return cat((_cut(self.up[level](deep), skip), skip), dim=1)
 
     def encoder_modules(self) -> list[nn.Module]:
         """Return the modules that `encode` runs."""
@@ -263,17 +264,12 @@ class CSwinUNet(TailOfModules, nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """Two convolutions, added to their input or, as it has other channels, to what a 1 x 1 x 1 convolution makes of it.
-
-    As in Swin UNETR.
-    """
+    """Two convolutions, added to what a 1 x 1 x 1 convolution makes of their input, as in Swin UNETR."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
         self.conv = nn.Sequential(*_convolution(before, after), *_convolution(after, after)[:-1])
-        self.shortcut: nn.Module = nn.Identity()
-        if before != after:
-            self.shortcut = nn.Sequential(PointwiseConv3d(before, after, bias=False), InstanceNorm3d(after))
+        self.shortcut = nn.Sequential(PointwiseConv3d(before, after, bias=False), InstanceNorm3d(after))
         self.activation = nn.LeakyReLU(_SLOPE, inplace=True)
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -265,6 +265,14 @@ def check_dropout_place(place: str) -> None:
         raise ConfigError(message)
 
 
+def image_too_small(network: SplitNetwork, image: Tensor) -> ConfigError:
+    """Return the error for an image (B, C, X, Y, Z) of which a level of the network would hold one voxel."""
+    name, size = type(network).__name__, list(image.shape[2:])
+    return ConfigError(
+        f"{name}: an image of {size} voxels is too small for strides {network.strides}. Make patch_size larger."
+    )
+
+
 def check_tail_dropout(network: SplitNetwork) -> None:
     """Refuse a network with active dropout outside its tail or behind its output convolution.
 

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from medssl.core.errors import ConfigError
 from medssl.networks.channel_dropout import ChannelDropout
-from medssl.networks.split import TailOfModules, check_dropout_place
+from medssl.networks.split import TailOfModules, check_dropout_place, image_too_small
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,7 @@ class ViewNet(TailOfModules, nn.Module):
             ConfigError: If the image is so small that the deepest stage would hold one voxel.
         """
         if all(size <= stride for size, stride in zip(image.shape[2:], self.strides, strict=True)):
-            message = f"ViewNet: an image of {list(image.shape[2:])} voxels is too small for strides {self.strides}."
-            raise ConfigError(f"{message} Make patch_size larger.")
+            raise image_too_small(self, image)
         deep = self.pool(self.relu(self.bn1(self.pool_across(self.conv1(image)))))
         features = []
         for level in range(1, 5):

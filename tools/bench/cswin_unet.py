@@ -455,7 +455,7 @@ def _foot(result: dict[str, Any]) -> str:
         "tries": f"--try-repeats {result['try_repeats']}",
     }
     commands = "\n    ".join(f"{result['command']} --part {part} {each}" for part, each in turns.items())
-    return f"""## Not run
+    return f"""## What it comes to, and what was not run
 
 {result.get("note", "")}
 No mixed precision, no compiled network, no batch above 1, no size above "tiny". A GPU is in cswin_gpu.md.

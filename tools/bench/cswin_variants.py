@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock
-from torch import Tensor, cat, nn
+from torch import Tensor, nn
 
 from medssl.networks import cswin_attention
 from medssl.networks.channel_dropout import ChannelDropout
@@ -71,6 +71,7 @@ class AddedSkips(CSwinUNet):
         widths = [block.conv[0].out_channels for block in self.blocks]
         for level in self._added():
             self.blocks[level] = _ResidualBlock(widths[level], widths[level])
+            self.blocks[level].shortcut = nn.Identity()
         self.channel_dropout = ChannelDropout(widths[-1], rate=options.get("dropout_rate", 0.3))
         if single:
             self.skip = _single_convolution(in_channels, widths[-1])
@@ -78,17 +79,10 @@ class AddedSkips(CSwinUNet):
     def _added(self) -> range:
         return range(len(self.blocks) - len(self.stem), len(self.blocks))
 
-    def decode(self, features: list[Tensor]) -> Tensor:
-        skips = [self.skip(features[0]), *features[1:-1]]
-        deep = features[-1]
-        for level, (up, block) in enumerate(zip(self.up, self.blocks, strict=True)):
-            finer, skip = _cut(up(deep), skips[-1 - level]), skips[-1 - level]
-            joined = finer + skip if level in self._added() else cat((finer, skip), dim=1)
-            deep = block(joined) if level < len(self.up) - 1 else joined
-        return deep
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.tail(self.decode(self.encode(image)))
+    def _joined(self, level: int, deep: Tensor, skip: Tensor) -> Tensor:
+        if level not in self._added():
+            return super()._joined(level, deep, skip)
+        return _cut(self.up[level](deep), skip) + skip
 
 
 class ChannelsFirst(nn.Module):
