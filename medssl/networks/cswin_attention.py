@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv3d, pad, scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from medssl.core.errors import ConfigError
 
@@ -168,23 +168,19 @@ class _StripeConvolution(nn.Module):
 
     def __init__(self, channels: int, window: Window) -> None:
         super().__init__()
-        extent = [1 if side == 1 else 3 for side in window]
-        reference = nn.Conv3d(channels, channels, (extent[0], extent[1], extent[2]), groups=channels)
-        self.weight, self.bias = reference.weight, reference.bias
-        self.around = [side // 2 for side in extent]
+        x, y, z = (1 if side == 1 else 3 for side in window)
         # Stripes long in X only are turned: depthwise kernels on a CPU are an order slower along the first axis
         self.turned = window[0] == 0 and window[2] > 0
+        kernel = (z, y, x) if self.turned else (x, y, z)
+        self.convolution = nn.Conv3d(channels, channels, kernel, padding="same", groups=channels)
 
     def forward(self, values: Tensor) -> Tensor:
-        if not self.turned:
-            return self._convolve(values, self.weight, self.around)
-        return self._convolve(values.transpose(1, 3), self.weight.transpose(2, 4), self.around[::-1]).transpose(1, 3)
+        return self._convolve(values.transpose(1, 3)).transpose(1, 3) if self.turned else self._convolve(values)
 
-    def _convolve(self, values: Tensor, weight: Tensor, around: list[int]) -> Tensor:
+    def _convolve(self, values: Tensor) -> Tensor:
         # Contiguous with the channels last: the only layout in which depthwise kernels in 3D are fast on a CPU
         channels_first = values.contiguous().permute(0, 4, 1, 2, 3)
-        out = conv3d(channels_first, weight, self.bias, padding=around, groups=len(weight))
-        return out.permute(0, 2, 3, 4, 1)
+        return self.convolution(channels_first).permute(0, 2, 3, 4, 1)
 
 
 def _attend(

@@ -69,9 +69,15 @@ def _reference_lepe(attention: CrossShapedAttention, number: int, part: torch.Te
     for stripe in set(stripes):
         inside = torch.tensor([one == stripe for one in stripes]).double()
         alone = value * inside.view(value.shape[2:])  # zeros outside the stripe, as if the volume ended there
-        found = conv3d(alone, lepe.weight, lepe.bias, padding="same", groups=attention.width)
+        found = conv3d(alone, _kernel(lepe), lepe.convolution.bias, padding="same", groups=attention.width)
         total += found.flatten(2) * inside
     return total.transpose(1, 2)
+
+
+def _kernel(lepe: torch.nn.Module) -> torch.Tensor:
+    """Return the weight with its axes in the order of the map's."""
+    weight = lepe.convolution.weight
+    return weight.transpose(2, 4) if lepe.turned else weight
 
 
 @pytest.mark.parametrize(("family", "stripe", "slab_depth", "extent"), _FORMS)
@@ -176,11 +182,11 @@ def test_swapping_two_axes_with_their_groups_swaps_the_output() -> None:
     order = torch.tensor([*range(18, 36), *range(18)])  # q, k, v of the second group first
     state["qkv.weight"], state["qkv.bias"] = state["qkv.weight"][order], state["qkv.bias"][order]
     state["proj.weight"] = torch.cat([state["proj.weight"][:, 6:], state["proj.weight"][:, :6]], 1)
-    for name in ("weight", "bias"):
-        first, second = state[f"lepe.0.{name}"], state[f"lepe.1.{name}"]
-        turn = (lambda kernel: kernel.transpose(2, 3)) if name == "weight" else (lambda bias: bias)
-        state[f"lepe.0.{name}"], state[f"lepe.1.{name}"] = turn(second), turn(first)
     swapped.load_state_dict(state)
+    with torch.no_grad():
+        for old, new in zip(attention.lepe, reversed(swapped.lepe), strict=True):
+            _kernel(new).copy_(_kernel(old).transpose(2, 3))
+            new.convolution.bias.copy_(old.convolution.bias)
     volume = torch.randn(1, 4, 5, 3, 12, dtype=torch.float64)
     assert torch.allclose(swapped(volume.transpose(1, 2)), attention(volume).transpose(1, 2), atol=1e-12)
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from medssl.networks import CSwinUNet, SplitUNet, ViewNet
+from medssl.networks.cswin_attention import CrossShapedAttention, stripe_windows
 from medssl.training.precision import autocast, autocast_dtype, guard_cpu_convolutions
 
 _CPU = torch.device("cpu")
@@ -58,3 +60,29 @@ def test_the_guard_leaves_autocast_as_it_was_also_after_an_error() -> None:
         assert torch.is_autocast_enabled("cpu")
         assert conv(torch.randn(1, 1, 2, 4, 4)).dtype is torch.float32
         assert conv(torch.randn(1, 1, 4, 4, 4)).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("make", [CSwinUNet, SplitUNet, ViewNet])
+def test_every_kernel_of_a_network_lies_in_a_module_that_the_guard_finds(make: type[nn.Module]) -> None:
+    network = make()
+    guarded = [module for module in network.modules() if isinstance(module, nn.Conv3d | nn.ConvTranspose3d)]
+    found = {id(module.weight) for module in guarded}
+    assert found == {id(each) for each in network.parameters() if each.ndim == 5}
+
+
+@pytest.mark.skipif(not _has_bf16, reason="this CPU has no bfloat16")
+@pytest.mark.parametrize("family", ["lines", "slabs"])
+def test_attention_in_narrow_stripes_learns_in_bfloat16_as_in_float32(family: str) -> None:
+    torch.manual_seed(0)
+    attention = CrossShapedAttention(12, windows=stripe_windows(family, stripe=2, slab_depth=2), heads=6)
+    features, target = torch.randn(2, 2, 8, 8, 8, 12)
+    gradients = []
+    guard_cpu_convolutions(attention)
+    for dtype in (None, torch.bfloat16):
+        attention.zero_grad()
+        with autocast(_CPU, dtype):
+            out = attention(features)
+        (out.float() * target).sum().backward()
+        gradients.append([lepe.convolution.weight.grad for lepe in attention.lepe])
+    for expected, found in zip(*gradients, strict=True):
+        assert (found - expected).norm() <= 0.05 * expected.norm()

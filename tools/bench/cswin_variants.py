@@ -85,30 +85,39 @@ class AddedSkips(CSwinUNet):
         return _cut(self.up[level](deep), skip) + skip
 
 
-class ChannelsFirst(nn.Module):
-    """LePE with the channels first in memory, as convolutions usually have them."""
+class Unturned(nn.Module):
+    """LePE on stripes as they lie, also on those that are long in X only."""
 
     def __init__(self, stripe: nn.Module) -> None:
         super().__init__()
-        self.weight, self.bias, self.around = stripe.weight, stripe.bias, stripe.around
+        given = stripe.convolution
+        kernel = given.weight.transpose(2, 4) if stripe.turned else given.weight
+        width = len(kernel)
+        self.convolution = nn.Conv3d(width, width, tuple(kernel.shape[2:]), padding="same", groups=width)
+        self.convolution.load_state_dict({"weight": kernel, "bias": given.bias})
 
     def forward(self, values: Tensor) -> Tensor:
-        first = values.permute(0, 4, 1, 2, 3).contiguous()
-        out = nn.functional.conv3d(first, self.weight, self.bias, padding=self.around, groups=len(self.weight))
-        return out.permute(0, 2, 3, 4, 1)
+        return self.convolution(values.contiguous().permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
 
 
-class SumOfShifts(ChannelsFirst):
+class ChannelsFirst(Unturned):
+    """LePE with the channels first in memory, as convolutions usually have them."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.convolution(values.permute(0, 4, 1, 2, 3).contiguous()).permute(0, 2, 3, 4, 1)
+
+
+class SumOfShifts(Unturned):
     """LePE as a sum of shifted values, one for each place of the kernel, without a convolution."""
 
     def forward(self, values: Tensor) -> Tensor:
-        sides = values.shape[1:4]
-        around = [side for each in reversed(self.around) for side in (each, each)]
+        weight, sides = self.convolution.weight, values.shape[1:4]
+        around = [side // 2 for side in reversed(weight.shape[2:]) for _ in range(2)]
         padded = nn.functional.pad(values, [0, 0, *around])
-        out = self.bias.expand_as(values)
-        for place in itertools.product(*map(range, self.weight.shape[2:])):
+        out = self.convolution.bias.expand_as(values)
+        for place in itertools.product(*map(range, weight.shape[2:])):
             window = tuple(slice(start, start + side) for start, side in zip(place, sides, strict=True))
-            out = torch.addcmul(out, padded[(slice(None), *window)], self.weight[(slice(None), 0, *place)])
+            out = torch.addcmul(out, padded[(slice(None), *window)], weight[(slice(None), 0, *place)])
         return out
 
 
@@ -124,7 +133,11 @@ def lepe_of_shifts(**options: Any) -> nn.Module:
     return _with_lepe(SumOfShifts, **options)
 
 
-def _with_lepe(kind: type[ChannelsFirst], **options: Any) -> nn.Module:
+def lepe_unturned(**options: Any) -> nn.Module:
+    return _with_lepe(Unturned, **options)
+
+
+def _with_lepe(kind: type[Unturned], **options: Any) -> nn.Module:
     network = CSwinUNet(**options)
     for module in network.modules():
         if isinstance(module, cswin_attention.CrossShapedAttention):
@@ -140,14 +153,6 @@ def with_torch_layers(make: Callable[..., nn.Module], **options: Any) -> nn.Modu
             module.__class__ = nn.InstanceNorm3d
         elif isinstance(module, PointwiseConv3d):
             module.__class__ = nn.Conv3d
-    return network
-
-
-def lepe_unturned(**options: Any) -> nn.Module:
-    network = CSwinUNet(**options)
-    for module in network.modules():
-        if hasattr(module, "turned"):
-            module.turned = False
     return network
 
 
