@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medssl.core.errors import ConfigError
+from medssl.core.files import sha256_json
 from medssl.core.strict_json import no_constant, parse_json
 from medssl.core.suggest import did_you_mean
 
@@ -117,6 +118,20 @@ def merge_config(
     sources[META] = metadata.name
     _resolve_macros(parser, bundle)
     return BundleConfig(bundle=bundle, content=parser.get(), sources=sources, files=tuple(path.name for path in paths))
+
+
+def configurations_sha256(bundle: Path, configurations: Iterable[Sequence[str]]) -> str:
+    """Return one hash of what configurations of a bundle say, wherever its folder lies.
+
+    Args:
+        bundle: Bundle folder.
+        configurations: Each the files that it is merged from, in this order.
+
+    Raises:
+        ConfigError: If a file is missing or is no JSON.
+    """
+    merged = [merge_config(bundle, files).content for files in configurations]
+    return sha256_json([{key: value for key, value in content.items() if key != META} for content in merged])
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:

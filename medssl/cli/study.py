@@ -42,6 +42,10 @@ def study(
     from medssl.studies.run import read_results, run_study, take_results
 
     content, dataset = load_plan(plan), load_manifest(manifest)
+    if not table:  # which is made of what is there, also where the bundles are not
+        from medssl.cli.study_hands import with_recipes
+
+        content = with_recipes(content, plan.parent)
     if known is not None:
         typer.echo(f"{take_results(content, dataset, out, known)} runs taken from {known}")
     if table:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medssl.bundle.catalog import find_bundle
-from medssl.bundle.config import read_json
+from medssl.bundle.config import configurations_sha256, read_json
 from medssl.bundle.dataset_plan import Needs, Wishes
 from medssl.bundle.ensemble import assemble_ensemble, split_views
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.prepare import bundle_needs, prepare_bundle, serves
-from medssl.bundle.pretrain import pretrain
+from medssl.bundle.pretrain import pretrain, stage_names
 from medssl.bundle.run import train
 from medssl.cli.evaluate import scored_inputs
 from medssl.core.files import write_json
@@ -24,6 +24,7 @@ from medssl.evaluation import evaluate_segmentations
 from medssl.inference.batch import run_batch
 from medssl.inference.cases import gather_cases
 from medssl.reports.sources import read_log
+from medssl.studies.plan import Recipe
 from medssl.studies.run import Hands
 
 if TYPE_CHECKING:
@@ -52,6 +53,33 @@ def study_hands(plan: StudyPlan, manifest: Manifest, *, root: Path, plan_folder:
         spent=spent,
         conditions=conditions,
     )
+
+
+def with_recipes(plan: StudyPlan, folder: Path) -> StudyPlan:
+    """Return a plan that knows what its bundles' configurations say.
+
+    Args:
+        plan: The study.
+        folder: Folder that the plan's bundles are relative to.
+
+    Raises:
+        ConfigError: If a bundle or one of the configurations that an arm names is missing.
+    """
+    recipes = {arm.name: _recipe(arm, _bundle_of(arm, folder)) for arm in plan.arms if arm.bundle is not None}
+    return plan.model_copy(update={"recipes": recipes})
+
+
+def _recipe(arm: Arm, bundle: Path) -> Recipe:
+    training = configurations_sha256(bundle, [arm.config_files, ("inference",)])
+    if arm.pretrain is None:
+        return Recipe(training=training)
+    stages = arm.pretrain.stages or stage_names(bundle)
+    return Recipe(training=training, pretraining=configurations_sha256(bundle, [(stage,) for stage in stages]))
+
+
+def _bundle_of(arm: Arm, folder: Path) -> Path:
+    inside = folder / str(arm.bundle)
+    return find_bundle(inside if (inside / "configs").is_dir() else str(arm.bundle))
 
 
 def spent(folder: Path) -> tuple[float, int | None]:
@@ -100,7 +128,7 @@ class _Work:
         iterations, per_epoch = self.plan.length(made.iterations)
         fixed = {"epochs": iterations // per_epoch, "iterations_per_epoch": per_epoch, "seed": made.seed}
         pretrain(
-            self._bundle_of(arm),
+            _bundle_of(arm, self.plan_folder),
             manifest=manifest,
             out=folder,
             data_root=self.root,
@@ -110,7 +138,7 @@ class _Work:
         )
 
     def execute(self, run: Run, manifest: Path, folder: Path) -> Scores:
-        bundle, out = self._bundle_of(run.arm), folder / "bundle"
+        bundle, out = _bundle_of(run.arm, self.plan_folder), folder / "bundle"
         dataset = load_manifest(manifest)
         if not serves(bundle, dataset):
             common: dict[str, Any] = {"wishes": Wishes(), "settings": {}, "trust": self.trust}
@@ -139,13 +167,9 @@ class _Work:
     @cached_property
     def _needs_of_arms(self) -> tuple[Needs, ...]:
         """What the plan's bundles need that are adapted to the data: on different grids, arms could not be compared."""
-        bundles = {self._bundle_of(arm) for arm in self.plan.arms if arm.bundle is not None}
+        bundles = {_bundle_of(arm, self.plan_folder) for arm in self.plan.arms if arm.bundle is not None}
         adapted = [bundle for bundle in sorted(bundles) if not serves(bundle, self.manifest)]
         return tuple(bundle_needs(bundle, trust=self.trust) for bundle in adapted)
-
-    def _bundle_of(self, arm: Arm) -> Path:
-        inside = self.plan_folder / str(arm.bundle)
-        return find_bundle(inside if (inside / "configs").is_dir() else str(arm.bundle))
 
     def _overrides(self, run: Run) -> dict[str, Any]:
         """Return the settings that make every arm's run comparable: length, seed, last checkpoint, no look at cases."""

@@ -40,6 +40,18 @@ class Pretraining(_Strict):
     seed: int = 0
 
 
+class Recipe(_Strict):
+    """Hashes of the configurations that an arm's networks come from.
+
+    Attributes:
+        training: Those of its training and its inference.
+        pretraining: Those of its stages of pre-training, if it has any.
+    """
+
+    training: str
+    pretraining: str | None = None
+
+
 class Arm(_Strict):
     """One way to make a network.
 
@@ -123,6 +135,7 @@ class Run:
         ids: The labelled cases.
         seed: Seed of the training.
         iterations: Iterations of each network's training.
+        recipe: Hashes of the configurations that it is trained by, where they are known.
     """
 
     arm: Arm
@@ -131,6 +144,7 @@ class Run:
     ids: tuple[str, ...]
     seed: int
     iterations: int
+    recipe: Recipe | None = None
 
     @property
     def key(self) -> str:
@@ -152,6 +166,8 @@ class StudyPlan(_Strict):
         baseline: Arm that the others of group "single" are compared with.
         ensemble_baseline: The same for group "ensemble".
         arms: What is compared, in the order in which it runs.
+        recipes: Arm to the hashes of its bundle's configurations. Filled in when the study runs, so that what a bundle
+            gave before it was changed is not taken for what it gives now.
     """
 
     name: str
@@ -164,6 +180,7 @@ class StudyPlan(_Strict):
     baseline: str
     ensemble_baseline: str | None = None
     arms: tuple[Arm, ...]
+    recipes: dict[str, Recipe] = {}
 
     @model_validator(mode="after")
     def _names_fit(self) -> StudyPlan:
@@ -217,6 +234,7 @@ class StudyPlan(_Strict):
                 ids=run.ids,
                 seed=run.seed * size + number,
                 iterations=run.iterations,
+                recipe=run.recipe,
             )
             for number in range(size)
         ]
@@ -251,8 +269,9 @@ class StudyPlan(_Strict):
         return {**self.model_dump(mode="json"), "arms": [arm.to_json() for arm in self.arms]}
 
     def sha256(self) -> str:
-        """Return the hash of everything that decides a run."""
-        return sha256_json({key: value for key, value in self.to_json().items() if key not in {"name", "about"}})
+        """Return the hash of everything in it that decides a run; its recipes hash what lies beside it."""
+        aside = {"name", "about", "recipes"}
+        return sha256_json({key: value for key, value in self.to_json().items() if key not in aside})
 
     def _trained(self, arm: Arm) -> Arm:
         return self.arm(arm.source) if arm.source is not None else arm
@@ -261,7 +280,8 @@ class StudyPlan(_Strict):
         patches = self._trained(arm).patches_per_iteration * arm.size
         # a run is whole epochs, and states what it really did
         iterations, _ = self.length(max(1, self.budget_of(arm) // patches))
-        return Run(arm=arm, labelled=labelled, draw=draw, ids=ids, seed=seed, iterations=iterations)
+        recipe = self.recipes.get(self._trained(arm).name)
+        return Run(arm=arm, labelled=labelled, draw=draw, ids=ids, seed=seed, iterations=iterations, recipe=recipe)
 
 
 def load_plan(path: Path) -> StudyPlan:

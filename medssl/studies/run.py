@@ -77,7 +77,7 @@ def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) ->
     """Put the results of a study made elsewhere into the folders of their runs, and return how many fit.
 
     So a study can be carried by several machines, or go on from a study.json that was kept without its networks.
-    Results of another plan or other data are left out, as are runs that are complete here.
+    Results of another plan, another bundle or other data are left out, as are runs that are complete here.
 
     Args:
         plan: The study.
@@ -95,9 +95,10 @@ def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) ->
     known = {each.get("sha256"): each for each in content["runs"] if "dice" in each}
     taken = 0
     for run in plan.runs():
-        found = known.get(_identity(run, plan, manifest)["sha256"])
-        if found is not None and _done(run, plan, manifest, out) is None:
-            _begin(_folder(run, out), _identity(run, plan, manifest))
+        identity = _identity(run, plan, manifest)
+        found = known.get(identity["sha256"])
+        if found is not None and _is_record_of(found, identity) and _done(run, plan, manifest, out) is None:
+            _begin(_folder(run, out), identity)
             write_json(_folder(run, out) / RESULT, found)
             taken += 1
     return taken
@@ -254,6 +255,8 @@ def _pretrained(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands:
         raise ConfigError(message)
     decides: dict[str, Any] = {"bundle": run.arm.bundle, "pretrain": run.arm.pretrain.model_dump(mode="json")}
     decides["epoch"] = plan.iterations_per_epoch
+    if run.recipe is not None:
+        decides["recipe"] = run.recipe.pretraining
     folder = out / "pretraining" / sha256_json({**decides, "manifest": manifest.sha256()})[:12]
     record = folder / "pretraining.json"
     with sole_writer(folder, patience=math.inf):  # runs of other processes wait for the one that comes first
@@ -274,10 +277,12 @@ def _begin(folder: Path, identity: Mapping[str, Any]) -> None:
     Training goes on from whatever checkpoint lies in its folder, also one of other cases or another budget.
     """
     mark = folder / _MARK
-    if folder.is_dir() and not (mark.is_file() and _read_json(mark) == identity):
+    if folder.is_dir() and not (mark.is_file() and _is_record_of(_read_json(mark), identity)):
         number = next(n for n in itertools.count(1) if not folder.with_name(f"{folder.name}_before{n}").exists())
         aside = folder.rename(folder.with_name(f"{folder.name}_before{number}"))
-        _logger.warning("%s: the plan or the data changed; the earlier run was moved to %s", folder.name, aside.name)
+        _logger.warning(
+            "%s: the plan, the bundle or the data changed; the earlier run was moved to %s", folder.name, aside.name
+        )
     write_json(mark, dict(identity))
 
 
@@ -293,7 +298,7 @@ def _done(run: Run, plan: StudyPlan, manifest: Manifest, out: Path) -> dict[str,
     if not path.is_file():
         return None
     result: dict[str, Any] = _read_json(path) or {}
-    return result if result.get("sha256") == _identity(run, plan, manifest)["sha256"] else None
+    return result if _is_record_of(result, _identity(run, plan, manifest)) else None
 
 
 def _folder(run: Run, out: Path) -> Path:
@@ -301,12 +306,12 @@ def _folder(run: Run, out: Path) -> Path:
 
 
 def _identity(run: Run, plan: StudyPlan, manifest: Manifest) -> dict[str, Any]:
-    """Return what names a run, with a hash of everything that decides its result."""
+    """Return what names a run, with a hash of everything that decides its result, and of the configurations."""
     decides = {"arm": run.arm.to_json(), "ids": run.ids, "seed": run.seed, "iterations": run.iterations}
     decides |= {"part": plan.part, "epoch": plan.iterations_per_epoch, "manifest": manifest.sha256()}
     if run.arm.source is not None:
         decides["members"] = plan.arm(run.arm.source).to_json()
-    return {
+    identity = {
         "arm": run.arm.name,
         "labelled": run.labelled,
         "draw": run.draw,
@@ -314,6 +319,15 @@ def _identity(run: Run, plan: StudyPlan, manifest: Manifest) -> dict[str, Any]:
         "iterations": run.iterations,
         "sha256": sha256_json(decides),
     }
+    return identity | ({} if run.recipe is None else {"recipe": run.recipe.model_dump(mode="json")})
+
+
+def _is_record_of(record: Any, identity: Mapping[str, Any]) -> bool:
+    """Tell whether a record is of a run; its recipe counts where both know it, as tables are made without bundles."""
+    if not isinstance(record, dict) or record.get("sha256") != identity["sha256"]:
+        return False
+    recipes = [each["recipe"] for each in (record, identity) if each.get("recipe") is not None]
+    return len(recipes) < 2 or recipes[0] == recipes[1]
 
 
 def _without_labels(manifest: Manifest) -> Manifest:

@@ -86,3 +86,23 @@ def test_all_arms_work_on_the_cubes_that_one_of_them_needs(
     assert plans[0]["spacing_mm"] == plans[1]["spacing_mm"] == [1.442] * 3
     assert plans[0]["patch_size"] == plans[1]["patch_size"]
     assert study_hands.conditions(tmp_path / "plain") == {"spacing_mm": [1.442] * 3}
+
+
+def test_a_plan_knows_what_its_bundles_say_however_it_is_written(bundles: Path, tmp_path: Path) -> None:
+    own = tiny_bundle(bundles, tmp_path)
+    arm = {"name": "views", "bundle": own.name}
+    plan = StudyPlan.model_validate(
+        {"name": "p", "part": "test", "draws": {"1": [["a"]]}, "budget": 9, "baseline": "views", "arms": [arm]}
+    )
+    path = own / "configs" / "train.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    found = []
+    for change in ({}, {"seed": content["seed"]}, {"seed": content["seed"] + 1}):
+        path.write_text(json.dumps(content | change), encoding="utf-8")
+        found.append(study_hands.with_recipes(plan, tmp_path))
+        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    recipes = [each.recipes["views"] for each in found]
+    assert recipes[0] == recipes[1] != recipes[2]
+    assert recipes[0].pretraining is None
+    assert {each.sha256() for each in found} == {plan.sha256()}
+    assert next(iter(found[0].runs())).recipe == recipes[0]

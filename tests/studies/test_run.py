@@ -125,6 +125,33 @@ def test_who_stops_a_study_ends_it(tmp_path: Path, error: BaseException) -> None
         run_study(plan(), manifest(), tmp_path, Recorder(fail="better", error=error).hands)
 
 
+def test_runs_of_a_bundle_that_was_changed_are_neither_shown_nor_continued(tmp_path: Path) -> None:
+    old, new = plan(recipes={"plain": {"training": "1"}}), plan(recipes={"plain": {"training": "2"}})
+    run_study(old, manifest(), tmp_path, Recorder().hands)
+    again = Recorder()
+    results = run_study(new, manifest(), tmp_path, again.hands)
+    assert len([key for key in again.ran if key.startswith("plain/")]) == 6
+    assert len([key for key in again.ran if key.startswith("plain_three_members/")]) == 18
+    assert not any(key.startswith("better") for key in again.ran)
+    assert {each["recipe"]["training"] for each in results if each["arm"] != "better"} == {"2"}
+    assert (tmp_path / "runs" / "plain" / "labelled1_draw0_seed0_before1").is_dir()
+
+
+def test_tables_are_made_of_what_is_there_also_without_the_bundles(tmp_path: Path) -> None:
+    results = run_study(plan(recipes={"plain": {"training": "1"}}), manifest(), tmp_path, Recorder().hands)
+    assert read_results(plan(), manifest(), tmp_path) == results
+
+
+def test_a_pretraining_whose_stages_were_changed_is_made_again(tmp_path: Path) -> None:
+    arm = {"name": "plain", "bundle": "b", "pretrain": {"iterations": 10}}
+    for number in (1, 2):
+        recorder = Recorder()
+        recipes = {"plain": {"training": "1", "pretraining": str(number)}}
+        run_study(plan(arms=[arm], ensemble_baseline=None, recipes=recipes), manifest(), tmp_path, recorder.hands)
+        assert recorder.ran.count("pretrain b") == 1
+        assert len(recorder.ran) == 7
+
+
 def test_changed_arm_runs_again(tmp_path: Path) -> None:
     run_study(plan(), manifest(), tmp_path, Recorder().hands)
     arms = plan().model_dump()["arms"]
@@ -198,6 +225,14 @@ def test_runs_of_a_study_made_elsewhere_are_not_run_again(tmp_path: Path) -> Non
     recorder = Recorder()
     run_study(plan(), manifest(), tmp_path / "here", recorder.hands)
     assert not [key for key in recorder.ran if key.startswith("plain/")]
+
+
+def test_results_of_a_bundle_that_was_changed_are_not_taken(tmp_path: Path) -> None:
+    old, new = plan(recipes={"better": {"training": "1"}}), plan(recipes={"better": {"training": "2"}})
+    results = run_study(old, manifest(), tmp_path / "one", Recorder().hands)
+    (tmp_path / "study.json").write_text(json.dumps({"runs": results}), encoding="utf-8")
+    assert take_results(new, manifest(), tmp_path / "two", tmp_path / "study.json") == 12
+    assert take_results(old, manifest(), tmp_path / "three", tmp_path / "study.json") == 18
 
 
 def test_results_of_another_plan_are_not_taken(tmp_path: Path) -> None:
