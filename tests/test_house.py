@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import json
 import re
 import resource
@@ -199,6 +200,17 @@ def _project_texts(folder: Path = ROOT) -> Iterator[Path]:
             yield from _project_texts(path)
         elif path.is_file() and not hidden and path.suffix in suffixes:
             yield path
+
+
+def test_commands_of_the_documents_can_be_pasted():
+    torn = []
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bundles/*/docs/*.md")]:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number, (before, line) in enumerate(itertools.pairwise(lines), 2):
+            goes_on = re.match(r" {4,}--", line) and before.startswith("    ")
+            if goes_on and not before.endswith("\\"):
+                torn.append(f"{path.name}, line {number}: expected a backslash at the end of the line before")
+    assert torn == []
 
 
 def test_no_file_names_a_machine_or_a_package_index():

@@ -44,7 +44,8 @@ def import_(
     """Write the manifest of a data set; exit code 3 when cases had to be left out.
 
     Prostate exams (bpmri) are brought on one grid, normalised and written as new images below the data root, in
-    exams/; the files of SRC stay as they are.
+    exams/; the files of SRC stay as they are. Names of their folders and files become case ids, which every output
+    carries: they must be pseudonyms.
     """
     from medssl.cli.findings import show_findings
     from medssl.core.errors import ConfigError

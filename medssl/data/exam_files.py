@@ -37,7 +37,7 @@ class ExamFiles:
 
     Attributes:
         id: Name of the exam's folder, or what stands before the sequence in the names of its files.
-        patient: Folder above, or the number before the study's, or None.
+        patient: Folders above, or the number before the study's, or None.
         files: Files by role: "t2w", "adc", "hbv", "label", "gland"; more than one is a fault; "other" is not read.
     """
 
@@ -59,7 +59,7 @@ def find_exams(source: Path) -> tuple[list[ExamFiles], list[Finding]]:
     or named `<patient>_<study>.nii.gz`.
 
     Args:
-        source: Folder, searched through.
+        source: Folder, searched through, without hidden files and folders.
 
     Returns:
         The exams, and a finding about images that belong to none. What looks like an exam without any sequence (a
@@ -71,7 +71,7 @@ def find_exams(source: Path) -> tuple[list[ExamFiles], list[Finding]]:
     bare: list[Path] = []
     for path in sorted(source.rglob("*")):
         stem = _stem(path)
-        if stem is None or path.name.startswith("."):
+        if stem is None or any(part.startswith(".") for part in path.relative_to(source).parts):
             continue
         match = _NAME.fullmatch(stem)
         if match is None:
@@ -123,7 +123,7 @@ def _exam(source: Path, path: Path, prefix: str | None) -> tuple[str, str | None
         numbers = _PATIENT_AND_STUDY.fullmatch(prefix)
         return prefix, None if numbers is None else numbers[1]
     folders = path.parent.relative_to(source).parts or (source.name,)
-    return "__".join(folders), folders[0] if len(folders) > 1 else None
+    return "__".join(folders), "__".join(folders[:-1]) or None
 
 
 def _passed_over(paths: list[Path], source: Path) -> list[Finding]:

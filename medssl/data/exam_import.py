@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from medssl.core.findings import Finding, finding_from, has_errors
 from medssl.core.provenance import provenance
 from medssl.data.case_checks import count_label_values, require_same_grid
 from medssl.data.exam_files import SEQUENCES, ExamFiles
+from medssl.data.exam_lesions import lesions_on_grid
 from medssl.data.exam_sequences import (
     AdcScaling,
     judge_field_of_view,
@@ -26,6 +28,7 @@ from medssl.data.exam_sequences import (
     require_fine_t2w,
 )
 from medssl.data.grids import Grid, covered, resample, working_grid
+from medssl.data.volume_checks import size_of_regular_file
 from medssl.data.volume_writing import write_volume
 from medssl.data.volumes import Header, Volume, read_volume
 
@@ -33,6 +36,7 @@ LabelValues = Literal["isup", "binary"]
 GRID_FILE = "exam.json"
 """Beside the images of an exam: the grid of its T2W, the hashes of what it was made from, and what was noticed."""
 
+_FORMAT = 2  # raised where the same files and options come to other voxels, so that no data set mixes both
 _HIGHEST_GRADE = 5
 _LISTED = 6
 # The reader's own remedy is to list several files as the case's image, which an exam has no place for
@@ -94,12 +98,20 @@ def import_exam(job: ExamJob) -> ExamResult:
     problems = [*_absent(exam), *_twice(exam)]
     if problems:
         return ExamResult(findings=tuple(problems))
-    try:
-        hashes = {role: sha256_file(paths[0]) for role, paths in exam.files.items() if role != "other"}
-    except OSError as error:
-        return ExamResult(findings=(finding_from(error, case=exam.id),))
+    hashes = _hashes(exam)
     recorded = _recorded(job, hashes)
     return recorded if recorded is not None else _Exam(job, hashes).run()
+
+
+def _hashes(exam: ExamFiles) -> dict[str, str]:
+    """Return the hash of each file; one that is out of reach has none, and becomes a finding when it is read."""
+    found = {}
+    for role, paths in exam.files.items():
+        if role != "other":
+            with suppress(MedsslError, OSError):
+                size_of_regular_file(paths[0])  # a pipe would be waited for
+                found[role] = sha256_file(paths[0])
+    return found
 
 
 def native_grid(folder: Path) -> Grid | None:
@@ -156,6 +168,7 @@ def _recorded(job: ExamJob, hashes: dict[str, str]) -> ExamResult | None:
     try:
         content = json.loads((job.folder / GRID_FILE).read_text(encoding="utf-8"))
         same = content["medssl"]["inputs"] == hashes and content["options"] == _plain(job.options)
+        same = same and content["format"] == _FORMAT
         there = all((job.folder / f"{name}.nii.gz").is_file() for name in content["files"])
         if not (same and there):
             return None
@@ -289,9 +302,14 @@ class _Exam:
             fix = "Write the label again, or say what its values mean with --label-values."
             raise ImageError(text, fix=fix, code="label-value")
         significant = volume.voxels >= _SIGNIFICANT[kind]
-        label = resample(significant, t2w.affine, target, nearest=True).astype(np.uint8)
         native = Grid(shape=t2w.shape, affine=t2w.affine)
+        label, thin = lesions_on_grid(significant, native, target)
         self.require_lesions_inside(significant, label, native, target, path.name)
+        if thin:
+            text = f"{path.name}: {thin} of the lesions lay between the slices of the new grid."
+            fix = "Nothing: the voxels of the new grid nearest to theirs stand for them."
+            finding = Finding(code="lesion-thin", severity="info", case=self.job.exam.id, text=text, fix=fix)
+            self.findings.append(replace(finding, where=path.name))
         return _Lesions(label=label, values=values)
 
     def require_lesions_inside(
@@ -327,6 +345,7 @@ class _Exam:
         )
         content = {
             "medssl": provenance("import", **self.hashes),
+            "format": _FORMAT,
             "options": _plain(self.job.options),
             "t2w_grid": {"shape": list(native.shape), "affine": native.affine.tolist()},
             "files": list(files),

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from medssl.core.errors import ConfigError
+from medssl.core.files import sole_writer, sweep_leftovers
 from medssl.core.findings import Finding, finding_from, has_errors
 from medssl.data.exam_files import SEQUENCES, ExamFiles, find_exams
 from medssl.data.exam_import import ExamJob, ExamResult, import_exam
 from medssl.data.import_cases import CaseEntry, Imported, ImportOptions, build_manifest, relative_path
+from medssl.data.manifest import id_fault
 from medssl.data.workers import default_workers, map_isolated
 
 EXAMS_FOLDER = "exams"
@@ -33,29 +35,39 @@ def import_bpmri(source: Path, options: ImportOptions) -> Imported:
 
     Raises:
         NothingImportedError: If no exam could be imported; it carries the findings.
-        ConfigError: If there is no exam, or the results would lie among the sources.
+        ConfigError: If there is no exam, the results would lie among the sources, or another process writes there.
     """
-    exams, findings = find_exams(source)
-    _require_exams(source, exams, options.root)
+    found, findings = find_exams(source)
+    _require_exams(source, found, options.root)
+    findings += _one_patient(found)
     # The ids name folders; what a manifest refuses as an id must not be written either
-    jobs = [ExamJob(exam=exam, folder=options.root / EXAMS_FOLDER / exam.id, options=options.exams) for exam in exams]
-    workers = default_workers(path for exam in exams for paths in exam.files.values() for path in paths)
-    outcomes = map_isolated(import_exam, jobs, workers=workers)
-    results = [
-        ExamResult(findings=(finding_from(outcome, case=exam.id),)) if isinstance(outcome, Exception) else outcome
-        for exam, outcome in zip(exams, outcomes, strict=True)
-    ]
+    exams = [exam for exam in found if id_fault(exam.id) is None]
+    findings += [_unfit_name(exam) for exam in found if id_fault(exam.id) is not None]
+    target = options.root / EXAMS_FOLDER
+    with sole_writer(target):
+        sweep_leftovers(target)
+        results = _import_all(exams, target, options)
     findings += [finding for result in results for finding in result.findings]
     if options.exams.adc_scaling == "fixed":
         findings.append(_fixed_adc())
     if options.exams.label_values == "isup":
         findings += _grade_one_only(results)
     parts: dict[str, list[CaseEntry]] = {"training": [], "unlabeled": []}
-    for job, result in zip(jobs, results, strict=True):
+    for exam, result in zip(exams, results, strict=True):
         if not has_errors(result.findings):
-            parts["unlabeled" if result.significant is None else "training"].append(_entry(job, result, options.root))
+            parts["unlabeled" if result.significant is None else "training"].append(_entry(exam, result, options.root))
     described = {"name": source.resolve().name, "modality": _MODALITY, "labels": _LABELS}
     return build_manifest(parts, options=options, described=described, findings=findings)
+
+
+def _import_all(exams: Sequence[ExamFiles], target: Path, options: ImportOptions) -> list[ExamResult]:
+    jobs = [ExamJob(exam=exam, folder=target / exam.id, options=options.exams) for exam in exams]
+    workers = default_workers(path for exam in exams for paths in exam.files.values() for path in paths)
+    outcomes = map_isolated(import_exam, jobs, workers=workers)
+    return [
+        ExamResult(findings=(finding_from(outcome, case=exam.id),)) if isinstance(outcome, Exception) else outcome
+        for exam, outcome in zip(exams, outcomes, strict=True)
+    ]
 
 
 def _require_exams(source: Path, exams: Sequence[ExamFiles], root: Path) -> None:
@@ -66,18 +78,38 @@ def _require_exams(source: Path, exams: Sequence[ExamFiles], root: Path) -> None
         )
         raise ConfigError(message)
     target = (root / EXAMS_FOLDER).resolve()
-    if target == source.resolve() or target in source.resolve().parents:
-        message = f"{source}: expected exams elsewhere than {target}, where the new images go. Choose another --out."
+    if target.is_relative_to(source.resolve()) or source.resolve().is_relative_to(target):
+        message = (
+            f"{source}: expected exams elsewhere than {target}, where the new images go, and neither below the other. "
+            "Choose an --out in another folder."
+        )
         raise ConfigError(message)
 
 
-def _entry(job: ExamJob, result: ExamResult, root: Path) -> CaseEntry:
-    images = [relative_path(job.folder / f"{sequence}.nii.gz", root) for sequence in SEQUENCES]
-    entry: dict[str, Any] = {"id": job.exam.id, "image": images}
-    if job.exam.patient is not None:
-        entry["patient"] = job.exam.patient
+def _one_patient(exams: Sequence[ExamFiles]) -> list[Finding]:
+    """Find a folder above all exams that is a site's or a part's: a patient with every exam makes folds impossible."""
+    patients = {exam.patient for exam in exams}
+    if len(exams) < 3 or len(patients) > 1 or None in patients:
+        return []
+    text = f"all {len(exams)} exams lie below one folder, which is read as one patient with that many exams."
+    fix = "If they are of several patients, import that folder itself, or give each patient a folder."
+    return [Finding(code="patient-one", severity="warning", text=text, fix=fix)]
+
+
+def _unfit_name(exam: ExamFiles) -> Finding:
+    text = f"expected names of folders that can name the exam's outputs, found that {id_fault(exam.id)}."
+    fix = "Rename the folders of the exam; nothing of it was read."
+    return Finding(code="exam-name", severity="error", text=text, fix=fix)
+
+
+def _entry(exam: ExamFiles, result: ExamResult, root: Path) -> CaseEntry:
+    folder = root / EXAMS_FOLDER / exam.id
+    images = [relative_path(folder / f"{sequence}.nii.gz", root) for sequence in SEQUENCES]
+    entry: dict[str, Any] = {"id": exam.id, "image": images}
+    if exam.patient is not None:
+        entry["patient"] = exam.patient
     if result.significant is not None:
-        entry |= {"label": relative_path(job.folder / "label.nii.gz", root), "class": int(result.significant)}
+        entry |= {"label": relative_path(folder / "label.nii.gz", root), "class": int(result.significant)}
     return entry
 
 

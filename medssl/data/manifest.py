@@ -22,6 +22,7 @@ from medssl.core.suggest import did_you_mean
 Part = Literal["training", "unlabeled", "validation", "test"]
 PARTS: tuple[Part, ...] = ("training", "unlabeled", "validation", "test")
 
+_NO_FILE_NAME = re.compile(r"[/\\\x00-\x1f]")
 # File systems allow 255 bytes, of which outputs need some for "_probabilities.nii.gz"
 _LONGEST_ID = 200
 
@@ -43,6 +44,17 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+def id_fault(value: str) -> str | None:
+    """Return why a text cannot be the id of a case, which names its outputs, or None if it can."""
+    if _NO_FILE_NAME.search(value):
+        return f"id {value!r} cannot name a file; ids must not hold a slash, a backslash or a control character"
+    if value.startswith("."):
+        return f"id {value!r} cannot name a file; ids must not begin with a dot"
+    if len(value.encode()) > _LONGEST_ID:
+        return f"an id of {len(value.encode())} bytes cannot name a file; expected at most {_LONGEST_ID}"
+    return None
+
+
 class Case(_Strict):
     """One study: its image files (one per channel), and what is known about it.
 
@@ -60,7 +72,7 @@ class Case(_Strict):
     image: _Images
     label: _File | None = None
     class_: int | str | None = Field(default=None, alias="class")
-    id: str = Field(min_length=1, pattern=r"^[^/\\\x00-\x1f]+$")
+    id: str = Field(min_length=1)
     patient: str | None = Field(default=None, min_length=1)
     site: str | None = None
     fold: int | None = Field(default=None, ge=0)
@@ -69,12 +81,8 @@ class Case(_Strict):
     @field_validator("id")
     @classmethod
     def _id_is_a_file_name(cls, value: str) -> str:
-        if value in {".", ".."} or value.startswith("."):
-            message = f"id {value!r} cannot name a file; ids must not begin with a dot"
-            raise ValueError(message)
-        if len(value.encode()) > _LONGEST_ID:
-            message = f"an id of {len(value.encode())} bytes cannot name a file; expected at most {_LONGEST_ID}"
-            raise ValueError(message)
+        if fault := id_fault(value):
+            raise ValueError(fault)
         return value
 
     @property

@@ -80,6 +80,7 @@ class DetectionCase:
             "lesions": self.match.lesions,
             "found": self.match.found,
             "missed": self.match.missed,
+            "missed_centres": [list(centre) for centre in self.match.missed_centres],
             "candidates": [candidate.to_json() for candidate in self.match.candidates],
         }
 

@@ -53,11 +53,13 @@ class LesionMatch:
         candidates: The candidates, the most confident first.
         lesions: Number of lesions in the reference.
         confidence: Highest value of the detection map: how likely the case is positive.
+        missed_centres: Voxel index of the centre of mass of each lesion without a candidate, the largest first.
     """
 
     candidates: tuple[Candidate, ...]
     lesions: int
     confidence: float
+    missed_centres: tuple[tuple[float, ...], ...] = ()
 
     @property
     def found(self) -> int:
@@ -104,7 +106,8 @@ def match_lesions(
     sizes = np.bincount(candidates.ravel(), minlength=count + 1)[1:]
     overlaps = _overlaps(candidates, lesions, count, lesion_count)
     overlaps[overlaps < minimum_overlap] = 0
-    matched = _assign(overlaps)
+    pairs = _assign(overlaps)
+    matched = {candidate: float(overlaps[lesion, candidate]) for lesion, candidate in pairs}
     numbers = np.arange(1, count + 1)
     confidences = ndimage.maximum(detection, candidates, numbers) if count else []
     centres = ndimage.center_of_mass(candidates > 0, candidates, numbers) if count else []
@@ -122,7 +125,17 @@ def match_lesions(
         candidates=tuple(sorted(listed, key=lambda each: -each.confidence)),
         lesions=lesion_count,
         confidence=float(detection.max()),
+        missed_centres=_centres(lesions, {*range(lesion_count)} - {lesion for lesion, _ in pairs}),
     )
+
+
+def _centres(components: NDArray[np.int32], numbers: set[int]) -> tuple[tuple[float, ...], ...]:
+    """Return the centres of mass of components, counted from 0, the largest first."""
+    wanted = sorted(number + 1 for number in numbers)
+    sizes = np.bincount(components.ravel())
+    largest_first = sorted(wanted, key=lambda number: -int(sizes[number]))
+    centres = ndimage.center_of_mass(components > 0, components, largest_first) if largest_first else []
+    return tuple(tuple(float(index) for index in centre) for centre in centres)
 
 
 def _overlaps(
@@ -136,9 +149,9 @@ def _overlaps(
     return np.asarray((both + _EPSILON) / (either + _EPSILON))
 
 
-def _assign(overlaps: NDArray[np.float64]) -> dict[int, float]:
-    """Return candidate to overlap for the matched pairs."""
+def _assign(overlaps: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Return the matched pairs of lesion and candidate."""
     # One more than the overlap: another pair is worth more than any overlap
     rows, columns = linear_sum_assignment(overlaps + (overlaps > 0), maximize=True)
     pairs = zip(rows.tolist(), columns.tolist(), strict=True)
-    return {column: float(overlaps[row, column]) for row, column in pairs if overlaps[row, column] > 0}
+    return [pair for pair in pairs if overlaps[pair] > 0]

@@ -83,7 +83,7 @@ class CSwinUNet(TailOfModules, nn.Module):
             tail; "head" drops them before the final 1 x 1 x 1 convolution, which alone is the tail.
         drop_path_rate: Largest probability that a sample skips a branch of a block, growing from 0 with depth. In
             training mode the encoder is then random too.
-        foreground_prior: Share of voxels that are not background, 0 to 1; the output layer starts from it. Without it a
+        foreground_prior: Share of voxels that are not background, 0 to 1; the output layers start from it. Without it a
             network for rare lesions spends its first thousand steps on calling everything background.
         deep_supervision: Return logits of the two next levels too, in training mode only.
         checkpoint_blocks: Compute the blocks of the encoder again in the backward pass instead of keeping their maps.
@@ -146,11 +146,12 @@ class CSwinUNet(TailOfModules, nn.Module):
         dropped = widths[0] if dropout_place == "head" else 2 * widths[0]
         self.channel_dropout = ChannelDropout(dropped, rate=dropout_rate)
         self.head = PointwiseConv3d(widths[0], out_channels)
-        if foreground_prior is not None:
-            _start_from(self.head, foreground_prior)
         self.side_heads = nn.ModuleList(
             PointwiseConv3d(width, out_channels) for width in (widths[1:3] if deep_supervision else [])
         )
+        if foreground_prior is not None:
+            for head in (self.head, *self.side_heads):
+                _start_from(head, foreground_prior)
 
     def _add_stages(
         self,

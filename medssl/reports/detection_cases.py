@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssl.core.errors import MedsslError
-from medssl.core.files import inside_root
+from medssl.core.files import inside_root, sha256_file
 from medssl.core.findings import Finding
 from medssl.data.manifest import Case, resolve_image, resolve_label
+from medssl.evaluation.detection_case import DETECTION_SUFFIX
 from medssl.reports.detection import highest_false, is_detection, ranked_detections
 from medssl.reports.images import Volume, read_volume, require_same_grid
 from medssl.reports.sequences import draw_sequences
-from medssl.reports.sources import Evaluation, Json, ManifestFile, Sources
+from medssl.reports.sources import Json, ManifestFile, Sources
 
-_MAP = "_detection_map.nii.gz"
+_MISSED, _FALSE, _FOUND = "Missed lesion", "Most confident false candidate", "Found lesion"
 _FIX = "Give the manifest, --data-root and the folder of medssl infer together with the metrics."
 
 
@@ -52,9 +53,10 @@ def draw_detections(sources: Sources, *, worst: int) -> tuple[list[DetectionPict
     evaluations = [each for each in sources.evaluations if is_detection(each.content)]
     for evaluation in evaluations:
         for role, case in choose_detections(evaluation.content, worst=worst):
-            where = f"{role} of {evaluation.title}" if len(evaluations) > 1 else role
             try:
-                pictures.append(_picture(sources, evaluation, case, where))
+                drawn = _picture(sources, case, role)
+                title = f"{role} of {evaluation.title}" if len(evaluations) > 1 else role
+                pictures.append(replace(drawn, role=title))
             except MedsslError as error:
                 found = Finding(code="no-picture", severity="warning", case=case["id"], text=str(error), fix=_FIX)
                 findings.append(found)
@@ -67,22 +69,23 @@ def choose_detections(metrics: Json, *, worst: int) -> list[tuple[str, Json]]:
     missed = [case for case in ranked if case["missed"]][:worst]
     false = [case for case in ranked if highest_false(case) and case not in missed]
     false = sorted(false, key=lambda case: -highest_false(case))[:worst]
-    chosen = [("Missed lesion", case) for case in missed]
-    chosen += [("Most confident false candidate", case) for case in false]
+    chosen = [(_MISSED, case) for case in missed]
+    chosen += [(_FALSE, case) for case in false]
     drawn = [case for _, case in chosen]
     found = [case for case in ranked if case["found"] and case not in drawn]
     if found:
-        chosen.append(("Found lesion", max(found, key=lambda case: float(case["confidence"]))))
+        chosen.append((_FOUND, max(found, key=lambda case: float(case["confidence"]))))
     return chosen
 
 
-def _picture(sources: Sources, evaluation: Evaluation, scores: Json, role: str) -> DetectionPicture:
+def _picture(sources: Sources, scores: Json, role: str) -> DetectionPicture:
     source, case = _find_case(sources.manifests, str(scores["id"]))
     images = [read_volume(path) for path in resolve_image(source.root, case)]
-    detection = read_volume(_find_map(sources, case.id, evaluation))
+    detection = read_volume(_find_map(sources, scores))
     require_same_grid(images[0], detection, name="the detection map")
     lesions = _lesions(source, case, images[0])
-    drawn = draw_sequences(images, detection.values, lesions, names=_sequence_names(images, source))
+    names, plane = _sequence_names(images, source), _plane(scores, role)
+    drawn = draw_sequences(images, detection.values, lesions, names=names, plane=plane)
     return DetectionPicture(role=role, id=case.id, text=_text(scores), image=drawn)
 
 
@@ -110,14 +113,26 @@ def _find_case(manifests: list[ManifestFile], case_id: str) -> tuple[ManifestFil
     raise MedsslError(message)
 
 
-def _find_map(sources: Sources, case_id: str, evaluation: Evaluation) -> Path:
-    """Return the detection map that was scored, or that of any output folder among the sources."""
-    own = sorted(sources.inferences, key=lambda inference: inference.sha256 != evaluation.run_sha256)
-    for inference in own:
-        path = inside_root(inference.folder, f"{case_id}{_MAP}")
-        if path.is_file():
+def _plane(scores: Json, role: str) -> int | None:
+    """Return the axial plane through what a role names; None where metrics.json is of a version that did not tell."""
+    if role == _MISSED:
+        centres = scores.get("missed_centres") or []
+    else:
+        outcome = "hit" if role == _FOUND else "false"
+        centres = [each["centre"] for each in scores["candidates"] if each["outcome"] == outcome]
+    return round(centres[0][2]) if centres else None
+
+
+def _find_map(sources: Sources, scores: Json) -> Path:
+    """Return the detection map that was scored, known by its hash."""
+    name = f"{scores['id']}{DETECTION_SUFFIX}"
+    paths = [inside_root(inference.folder, name) for inference in sources.inferences]
+    found = [path for path in paths if path.is_file()]
+    for path in found:
+        if sha256_file(path) == scores["prediction_sha256"]:
             return path
-    message = "no output folder of medssl infer among the sources holds its detection map, so it is not drawn."
+    what = "another detection map of it than the one that was scored" if found else "no detection map of it"
+    message = f"the output folders of medssl infer among the sources hold {what}, so it is not drawn."
     raise MedsslError(message)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medssl.core.optional import require
+from medssl.metrics.lesion_candidates import NEIGHBOURS
 from medssl.reports.figures import PREDICTION, REFERENCE, new_figure, png_data
 from medssl.reports.images import Volume
 from medssl.reports.overlays import PLANES, centres_mm, draw_outline, grey_window, to_picture, write_letters
@@ -17,11 +18,10 @@ from medssl.reports.overlays import PLANES, centres_mm, draw_outline, grey_windo
 _AXIAL = PLANES[0]
 _WIDTH_INCH = 8.6
 _GAP_INCH = 0.06
-_NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
 
 
 def choose_plane(detection: NDArray[Any], lesions: NDArray[Any]) -> int:
-    """Return the axial plane with most of the largest lesion, else of the most confident candidate, else the middle."""
+    """Return the axial plane with most of all lesions, else of the most confident candidate, else the middle."""
     weight = lesions > 0
     if not weight.any():
         weight = detection == detection.max() if detection.max() > 0 else weight
@@ -30,7 +30,12 @@ def choose_plane(detection: NDArray[Any], lesions: NDArray[Any]) -> int:
 
 
 def draw_sequences(
-    images: Sequence[Volume], detection: NDArray[Any], lesions: NDArray[Any], *, names: Sequence[str]
+    images: Sequence[Volume],
+    detection: NDArray[Any],
+    lesions: NDArray[Any],
+    *,
+    names: Sequence[str],
+    plane: int | None = None,
 ) -> str:
     """Draw one axial plane of each sequence; lesions solid, candidates dashed with their confidence.
 
@@ -39,11 +44,12 @@ def draw_sequences(
         detection: Detection map (X, Y, Z) on that grid.
         lesions: Lesion map (X, Y, Z); above 0 inside lesions.
         names: What the sequences are called.
+        plane: Index of the plane; by default that of `choose_plane`.
 
     Returns:
         A PNG data address.
     """
-    index = choose_plane(detection, lesions)
+    index = choose_plane(detection, lesions) if plane is None else plane
     first = images[0]
     width_mm, height_mm = (first.values.shape[axis] * first.spacing_mm[axis] for axis in (0, 1))
     panel = (_WIDTH_INCH - _GAP_INCH * (len(images) - 1)) / len(images)
@@ -69,7 +75,7 @@ def _outline_all(axes: Any, detection: NDArray[Any], lesions: NDArray[Any], inde
     reference = to_picture(lesions, _AXIAL, index) > 0
     if reference.any():
         draw_outline(axes, reference, centres, REFERENCE, "solid")
-    components, count = ndimage.label(detection, structure=_NEIGHBOURS)
+    components, count = ndimage.label(detection, structure=NEIGHBOURS)
     cut, confidences = to_picture(components, _AXIAL, index), to_picture(detection, _AXIAL, index)
     for number in range(1, count + 1):
         mask = cut == number

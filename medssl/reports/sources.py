@@ -155,6 +155,9 @@ def _add_folder(sources: Sources, folder: Path) -> None:
         if (folder / name).is_file():
             _add_file(sources, folder / name, None)
             known = True
+    for path in sorted(folder.glob("fold_*/run.json")):  # what medssl train --folds predicts: one run a fold
+        _add_file(sources, path, None)
+        known = True
     if (folder / "results").is_dir() or (folder / "configs" / "metadata.json").is_file():
         stages = sorted(path.parent for path in (folder / "results").glob("*/train_log.jsonl"))
         if not stages or (folder / "results" / "train_log.jsonl").is_file():

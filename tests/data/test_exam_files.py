@@ -50,6 +50,18 @@ def test_the_folder_above_is_the_patient(tmp_path):
     ]
 
 
+def test_a_site_above_the_patients_is_part_of_their_names(tmp_path):
+    _touch(tmp_path, "site/p1/first/t2w.mha", "site/p2/first/t2w.mha")
+    assert [exam.patient for exam in find_exams(tmp_path)[0]] == ["site__p1", "site__p2"]
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path):
+    _touch(tmp_path, "a/t2w.mha", "a/.t2w.mha", ".snapshot/a/t2w.mha", "b/.old/t2w.mha")
+    exams, findings = find_exams(tmp_path)
+    assert [exam.id for exam in exams] == ["a"]
+    assert findings == []
+
+
 @pytest.mark.parametrize(
     ("name", "role"),
     [

@@ -1,11 +1,12 @@
 """One exam: its sequences meet on one grid, faults are one clear finding each, and nothing names a person."""
 
 import json
+import os
 
 import nibabel as nib
 import numpy as np
 import pytest
-from data.small_exams import lesion, positions, save, t2w_grid, write_exam
+from data.small_exams import grid, lesion, positions, save, save_itk, t2w_grid, write_exam
 
 from medssl.core.errors import GeometryError
 from medssl.data.exam_files import find_exams
@@ -134,6 +135,38 @@ def test_a_lesion_outside_the_crop_is_not_lost_in_silence(tmp_path):
     folder = write_exam(tmp_path / "exam")
     assert _codes(_run(folder, crop=(20, 20, 5))) == [("lesion-cropped", "warning")]
     assert _codes(_run(folder, crop=(4, 4, 5))) == [("lesion-cropped", "error")]
+
+
+def test_a_lesion_of_one_thin_slice_is_kept_and_named(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    shape, affine = (40, 40, 15), grid((40, 40, 15), (0.5, 0.5, 1.0))
+    save_itk(folder / "t2w.mha", np.random.default_rng(0).integers(50, 400, shape).astype(np.int16), affine)
+    voxels = np.zeros(shape, np.uint8)
+    voxels[18:24, 18:24, 5] = 3  # slices of 3 mm take the fourth, seventh and so on
+    save(folder / "lesion.nii.gz", voxels, affine)
+    result = _run(folder)
+    assert (_codes(result), result.significant) == ([("lesion-thin", "info")], True)
+    assert np.count_nonzero(_read(tmp_path, "label").get_fdata()) == 36
+
+
+def test_a_pipe_or_a_closed_file_is_a_finding_of_its_own_and_hides_no_other(tmp_path):
+    folder = write_exam(tmp_path / "exam", adc_factor=10)
+    (folder / "hbv.nii.gz").unlink()
+    os.mkfifo(folder / "hbv.nii.gz")
+    result = _run(folder)
+    assert _codes(result) == [("adc-units", "error"), ("file-kind", "error")]
+    assert not any(str(tmp_path) in finding.text for finding in result.findings)
+
+
+def test_what_another_version_wrote_is_imported_again(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    _run(folder)
+    record = tmp_path / "out" / "exam.json"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps(content | {"format": 0}))
+    (tmp_path / "out" / "t2w.nii.gz").write_bytes(b"older")
+    _run(folder)
+    assert _read(tmp_path, "t2w").shape == (36, 36, 5)
 
 
 def test_a_label_takes_the_value_of_its_nearest_voxel(tmp_path):

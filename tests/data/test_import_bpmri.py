@@ -1,12 +1,16 @@
 """A folder of exams becomes a manifest of three-channel cases; a bad exam never ends the import."""
 
 import json
+import subprocess
+import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from data.small_exams import write_exam
 
 from medssl.core.errors import ConfigError
+from medssl.core.files import sole_writer
 from medssl.data.checks import check_manifest
 from medssl.data.exam_import import ExamOptions
 from medssl.data.import_cases import ImportOptions, NothingImportedError
@@ -95,8 +99,46 @@ def test_where_there_is_no_exam_the_names_are_explained(tmp_path):
 
 def test_results_do_not_go_among_the_sources(tmp_path):
     write_exam(tmp_path / "exams" / "a")
-    with pytest.raises(ConfigError, match="Choose another --out"):
-        import_data(tmp_path / "exams", _options(tmp_path), layout="bpmri")
+    for source in (tmp_path / "exams", tmp_path, tmp_path / "exams" / "a"):
+        with pytest.raises(ConfigError, match="Choose an --out in another folder"):
+            import_data(source, _options(tmp_path), layout="bpmri")
+
+
+def test_a_name_that_cannot_be_an_id_is_an_error_of_its_exam_only(tmp_path):
+    write_exam(tmp_path / "src" / "good")
+    write_exam(tmp_path / "src" / "back\\slash")
+    write_exam(tmp_path / "src" / ("a" * 150) / ("b" * 150))
+    imported = import_data(tmp_path / "src", _options(tmp_path), layout="bpmri")
+    assert [case.id for case in imported.manifest.training] == ["good"]
+    assert [(finding.code, finding.severity) for finding in imported.findings] == [("exam-name", "error")] * 2
+    assert sorted(path.name for path in (tmp_path / "exams").iterdir()) == ["good"]
+
+
+def test_one_folder_above_all_exams_is_asked_about(tmp_path):
+    for number in range(3):
+        write_exam(tmp_path / "src" / "site" / f"exam{number}")
+    imported = import_data(tmp_path / "src", _options(tmp_path), layout="bpmri")
+    assert [finding.code for finding in imported.findings] == ["patient-one"]
+    below = import_data(tmp_path / "src" / "site", _options(tmp_path / "again"), layout="bpmri")
+    assert below.findings == []
+    assert len({case.group for case in below.manifest.training}) == 3
+
+
+def test_what_a_killed_import_left_is_swept(tmp_path):
+    write_exam(tmp_path / "src" / "a")
+    import_data(tmp_path / "src", _options(tmp_path), layout="bpmri")
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    left = tmp_path / "exams" / "a" / f".tmp-{int(ended.stdout)}-x-t2w.nii.gz"
+    left.write_bytes(b"half")
+    import_data(tmp_path / "src", _options(tmp_path), layout="bpmri")
+    assert not left.exists()
+
+
+def test_two_imports_do_not_write_to_one_place(tmp_path, monkeypatch):
+    write_exam(tmp_path / "src" / "a")
+    monkeypatch.setattr("medssl.data.import_bpmri.sole_writer", partial(sole_writer, patience=0.0))
+    with sole_writer(tmp_path / "exams"), pytest.raises(ConfigError, match="another process is writing"):
+        import_data(tmp_path / "src", _options(tmp_path), layout="bpmri")
 
 
 def test_options_are_read_as_the_user_writes_them():

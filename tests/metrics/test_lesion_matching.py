@@ -64,7 +64,13 @@ def _blocks(*boxes, shape=(30, 10, 10)):
 def test_cases_that_decide(picai, detection, reference, found, false):
     match = _same(picai, detection, reference.astype(np.int32))
     assert (match.found, sum(each.outcome == "false" for each in match.candidates)) == (found, false)
-    assert match.missed == match.lesions - found
+    assert match.missed == match.lesions - found == len(match.missed_centres)
+
+
+def test_missed_lesions_are_told_by_their_middle_the_largest_first():
+    reference = _blocks((0, 3, 1), (10, 11, 1), (20, 25, 1))
+    match = match_lesions(_blocks((0, 3, 0.5)), reference)
+    assert match.missed_centres == ((22.0, 4.5, 4.5), (10.0, 4.5, 4.5))
 
 
 def test_more_matches_go_before_more_overlap(picai):

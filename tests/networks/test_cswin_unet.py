@@ -311,5 +311,8 @@ def test_the_output_layer_can_start_from_a_prior():
     with torch.inference_mode():
         foreground = network(torch.randn(1, 1, 32, 32, 8)).softmax(1)[:, 1:].sum(1)
     assert 0.003 < foreground.median() < 0.03
+    deep = CSwinUNet(size="tiny", family="slabs", out_channels=3, foreground_prior=0.01, deep_supervision=True)
+    assert len(deep.side_heads) == 2
+    assert all(torch.equal(head.bias, network.head.bias) for head in (deep.head, *deep.side_heads))
     with pytest.raises(ConfigError, match="foreground_prior"):
         CSwinUNet(size="tiny", foreground_prior=0.0)

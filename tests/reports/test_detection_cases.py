@@ -5,6 +5,7 @@ import shutil
 
 from reports.detection_study import write_study
 
+from medssl.reports import detection_cases
 from medssl.reports.detection_cases import choose_detections, draw_detections
 from medssl.reports.sources import read_sources
 
@@ -29,6 +30,29 @@ def test_pictures_say_what_was_found(tmp_path):
     assert findings == []
     assert pictures[0].text == "0 of 1 lesions found; candidates: 0.60 (false)"
     assert pictures[-1].text == "1 of 1 lesions found; candidates: 0.90 (on a lesion)"
+
+
+def test_the_plane_goes_through_the_lesion_or_candidate_that_is_meant(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(detection_cases, "draw_sequences", lambda *_, plane, **__: drawn.append(plane) or "")
+    sources = write_study(tmp_path)
+    path = sources[2] / "metrics.json"
+    metrics = json.loads(path.read_text())
+    by_id = {case["id"]: case for case in metrics["cases"]}
+    by_id["c4"]["missed_centres"] = [[1.0, 2.0, 3.4]]
+    by_id["c5"]["candidates"][0]["centre"] = [0.0, 0.0, 2.0]
+    by_id["c0"]["candidates"][0]["centre"] = [0.0, 0.0, 1.0]
+    path.write_text(json.dumps(metrics))
+    draw_detections(read_sources(sources), worst=1)
+    assert drawn == [3, 2, 1]
+
+
+def test_another_map_than_the_one_that_was_scored_is_not_drawn(tmp_path):
+    sources = write_study(tmp_path)
+    shutil.copy(sources[1] / "c0_detection_map.nii.gz", sources[1] / "c4_detection_map.nii.gz")
+    pictures, findings = draw_detections(read_sources(sources), worst=1)
+    assert "c4" not in [picture.id for picture in pictures]
+    assert "another detection map of it than the one that was scored" in findings[0].text
 
 
 def test_a_case_without_its_map_or_image_is_a_finding(tmp_path):

@@ -25,6 +25,13 @@ def test_every_file_is_named_with_its_hash_and_without_its_path(study):
     assert found.hashes == {"metrics/metrics.json": sha256_file(study["metrics"] / "metrics.json")}
 
 
+def test_runs_of_folds_are_found_below_their_folder(study, tmp_path):
+    for fold in (0, 1):
+        shutil.copytree(study["predictions"], tmp_path / "cross_validation" / f"fold_{fold}")
+    found = read_sources([tmp_path / "cross_validation"])
+    assert [inference.name for inference in found.inferences] == ["fold_0", "fold_1"]
+
+
 def test_scores_are_named_by_folder_and_by_what_was_scored(study, tmp_path):
     metrics = json.loads((study["metrics"] / "metrics.json").read_text())
     metrics["medssl"]["inputs"] = {"manifest": {"name": "prostate"}, "part": "test", "run": {"sha256": "ab"}}

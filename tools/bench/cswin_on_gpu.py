@@ -25,6 +25,7 @@ from monai.losses import DiceCELoss
 
 from medssl.core.files import write_json, write_text
 from medssl.core.provenance import provenance
+from medssl.networks.layout import with_fast_layout
 
 CLASSES = 2
 # family, network, image; Swin UNETR takes multiples of 32 only
@@ -93,7 +94,7 @@ def measured(job: tuple[Any, ...], *, batch: int, rounds: int, barrier: Any = No
     steps: dict[str, Callable[[], None]] = {}
     try:
         torch.manual_seed(0)
-        network = (contenders(family) | lepe_forms(family))[name]().cuda()
+        network = with_fast_layout((contenders(family) | lepe_forms(family))[name]().cuda())
         run = torch.compile(network, dynamic=False) if compiled else network
         image = torch.randn(batch, *shape, device="cuda")
         label = torch.randint(0, CLASSES, (batch, 1, *shape[1:]), device="cuda")

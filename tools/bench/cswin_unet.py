@@ -169,8 +169,10 @@ def peak_of(make: Make, shape: Sequence[int], *, mode: str) -> int:
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
+    sender.close()  # so that the end of a killed child is seen
+    found = int(receiver.recv())
     process.join()
-    return receiver.recv()
+    return found
 
 
 def _kilobytes(key: str) -> int:

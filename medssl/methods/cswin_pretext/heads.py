@@ -122,7 +122,7 @@ class PretextNet(nn.Module):
         )
 
     def _freeze_unreached(self, patch: Tensor) -> None:
-        """Freeze what no task reaches, such as norms of levels whose skips are not read: DDP would wait for them."""
+        """Freeze what no task reaches, such as norms of skips that are not read: it has no gradient to share."""
         parameters = [each for each in self.parameters() if each.requires_grad]
         with evaluation_mode(self):
             total = torch.stack([answer.sum() for answer in self(patch) if answer is not None]).sum()

@@ -64,7 +64,8 @@ class PretextStep:
         seed: Seed of the run.
 
     Raises:
-        ConfigError: If weights are negative or all 0, or voxels are longer one way of the plane than the other.
+        ConfigError: If weights are negative or all 0, or voxels are longer one way of the plane than the other; in the
+            first iteration, if a task weighs whose head the network lacks.
 
     Note:
         Source: Li et al., Med Phys 2025 (tasks) after Tang et al., CVPR 2022 (recipe, weights 1, 1, 1, L1 everywhere).
@@ -152,8 +153,12 @@ class PretextStep:
                 log["contrast_to_collapse"] = losses["contrast"].detach() / collapse
         if answers.images is not None and self.weights.inpainting:
             losses["inpainting"] = self._restored(answers.images.float(), views)
-        if not losses:
-            message = f"PretextStep: no task is on in the network and weighs more than 0 ({tuple(self.weights)})."
+        off = [task for task in TaskWeights._fields if getattr(self.weights, task) and task not in losses]
+        if off:
+            message = (
+                f"PretextStep: expected a head in the network for every task that weighs, found none for "
+                f"{' and '.join(off)}. Set its weight to 0 too, or leave its head on."
+            )
             raise ConfigError(message)
         return losses, log, embedded
 

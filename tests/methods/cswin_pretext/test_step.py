@@ -107,9 +107,21 @@ def test_losses_equal_slow_ones() -> None:
 def test_restoring_can_count_changed_voxels_only() -> None:
     views = _views()
     answers = _answers(views)._replace(turns=None, embeddings=None)
-    losses, _, _ = make_step(small_net(), masked_only=True).losses(answers, views)
+    step = make_step(small_net(), masked_only=True, weights=(0.0, 0.0, 1.0))
+    losses, _, _ = step.losses(answers, views)
     where = views.changed.expand_as(views.clean)
     torch.testing.assert_close(losses["inpainting"], (answers.images - views.clean).abs()[where].mean())
+
+
+def test_a_task_that_weighs_needs_its_head() -> None:
+    views = _views()
+    answers = _answers(views)._replace(turns=None)
+    with pytest.raises(ConfigError, match="found none for rotation"):
+        make_step(small_net()).losses(answers, views)
+    assert make_step(small_net(), weights=(0.0, 1.0, 1.0)).losses(answers, views)[0].keys() == {
+        "contrast",
+        "inpainting",
+    }
 
 
 def test_the_own_copy_is_never_a_negative() -> None:
