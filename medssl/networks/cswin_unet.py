@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, cat, is_grad_enabled, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 from torch.utils.checkpoint import checkpoint
 
 from medssl.core.errors import ConfigError
@@ -196,6 +197,8 @@ class CSwinUNet(TailOfModules, nn.Module):
         Raises:
             ConfigError: If the image is so small that a level would hold one voxel.
         """
+        if has_torch_function_unary(image):  # see forward
+            image = image.as_subclass(Tensor)
         features, deep = [image], image
         for stem in self.stem:
             deep = stem(deep)
@@ -257,6 +260,10 @@ class CSwinUNet(TailOfModules, nn.Module):
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Return logits (B, K, X, Y, Z); with deep supervision in training mode a list, finest first."""
+        if has_torch_function_unary(image):
+            # MONAI's tensors carry what they were made from, and take one apart into stripes for images of a batch: so
+            # once around all of it, as around a function of torch
+            return handle_torch_function(self.forward, (image,), image)
         maps = self._decode(self.encode(image))
         logits = self.tail(maps[-1])
         if not (self.training and self.deep_supervision):

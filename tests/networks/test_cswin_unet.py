@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.data import MetaTensor, list_data_collate
 
 from medssl.core.errors import ConfigError
 from medssl.networks import CSwinUNet, SplitNetwork
@@ -316,3 +317,21 @@ def test_the_output_layer_can_start_from_a_prior():
     assert all(torch.equal(head.bias, network.head.bias) for head in (deep.head, *deep.side_heads))
     with pytest.raises(ConfigError, match="foreground_prior"):
         CSwinUNet(size="tiny", foreground_prior=0.0)
+
+
+@pytest.mark.parametrize(("family", "shape"), [("lines", (40, 40, 40)), ("slabs", (40, 40, 8))])
+def test_a_batch_of_monais_tensors_gives_the_same_and_keeps_its_meta_data(family, shape):
+    torch.manual_seed(0)
+    network = CSwinUNet(size="tiny", family=family, dropout_rate=0.0, deep_supervision=True)
+    plain = torch.randn(2, 1, *shape)
+    scans = list_data_collate([MetaTensor(each, affine=2 * torch.eye(4)) for each in plain])
+    for mode in (network.train(), network.eval()):
+        expected, found = mode(plain), mode(scans)
+        for one, other in zip(expected, found, strict=True):
+            assert torch.equal(one, other.as_subclass(torch.Tensor))
+    assert isinstance(found, MetaTensor)
+    assert torch.equal(found[1].affine.float(), 2 * torch.eye(4))
+    features = network.encode(scans)
+    assert {type(each) for each in features} == {torch.Tensor}
+    network.train()(scans)[0].square().mean().backward()
+    assert network.head.weight.grad.isfinite().all()
