@@ -48,6 +48,16 @@ class BundleConfig:
         return item_id
 
 
+def input_channels(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the channels of a bundle's image, in their order; none where metadata.json does not tell."""
+    try:
+        image = metadata["network_data_format"]["inputs"]["image"]
+        names = tuple(str(image["channel_def"][str(number)]) for number in range(int(image["num_channels"])))
+    except (KeyError, TypeError, ValueError):
+        return ()
+    return names
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, refusing duplicate keys and values that are no JSON.
 

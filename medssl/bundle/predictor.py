@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medssl.bundle.config import META, BundleConfig
+from medssl.bundle.config import META, BundleConfig, input_channels
 from medssl.bundle.resolve import load_config, resolved_json
 from medssl.core.cores import usable_cores
 from medssl.core.errors import CheckpointError, ConfigError
@@ -108,7 +108,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: If the file is missing, holds more than tensors, has non-finite values or does not fit.
     """
-    fix = "Train the bundle (medssl train) or fetch its weights."
+    fix = "Train the bundle (medssl train, medssl finetune), or download its weights if it names any to download."
     if not path.is_file():
         text = f"{path.parent.name}/{path.name}: expected the bundle's weights, found no file."
         raise CheckpointError(text, fix=fix, code="weights-missing")
@@ -181,6 +181,7 @@ def bundle_facts(config: BundleConfig, bundle: Path, weights: Path) -> BundleFac
         weights_sha256=sha256_file(weights),
         config_sha256=sha256_json(resolved_json(config)),
         labels=_class_names(metadata),
+        channels=input_channels(metadata),
     )
 
 

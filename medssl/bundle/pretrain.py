@@ -11,7 +11,15 @@ from typing import Any
 from medssl.bundle.config import BundleConfig, config_path, handlers_of, has_item, merge_config, nearest_id, read_json
 from medssl.bundle.inherit import NETWORK, inherited, write_inherited
 from medssl.bundle.resolve import evaluated, load_config, own_errors, workflow_of
-from medssl.bundle.run import copy_once, deciding_settings, prepare_run, run_initialized, run_paths, settings_of
+from medssl.bundle.run import (
+    copy_once,
+    deciding_settings,
+    prepare_run,
+    require_channels,
+    run_initialized,
+    run_paths,
+    settings_of,
+)
 from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import sha256_file, sha256_json, sole_writer, write_json
 from medssl.core.provenance import provenance
@@ -66,6 +74,8 @@ def pretrain(
         for name in names
     ]
     dataset = load_manifest(manifest)
+    for config in configs:
+        require_channels(config, dataset)
     run = _Run(bundle, out, dataset, dict(overrides or {}))
     run.refuse_to_replace(dict(zip(names, configs, strict=True)))
     records = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -25,6 +26,10 @@ from medssl.core.suggest import did_you_mean
 if TYPE_CHECKING:
     from torch import nn
 
+# How MONAI begins what it says of a component or an expression that failed
+_FAILED = re.compile(
+    r"""Failed to (?:instantiate component '(?P<component>[^']*)'|evaluate ConfigExpression: *"(?P<expression>.*)")"""
+)
 _CODE = "B05"
 _VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
@@ -189,17 +194,18 @@ def run_workflow(flow: Any) -> None:
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """Let an error of medssl come out as itself.
+    """Let an error of medssl come out as itself, and name the component or expression that values do not suit.
 
     MONAI wraps whatever a `$` expression raises, which would hide text and remedy behind "Failed to evaluate".
 
     Raises:
         MedsslError: The one that MONAI's error was made from.
+        ConfigError: If a component could not be made, or an expression that runs nothing not be evaluated.
     """
     try:
         yield
     except RuntimeError as error:
-        told = _told(error)
+        told = _told(error) or _unfit(error)
         if told is None:
             raise
         raise told from error
@@ -210,6 +216,19 @@ def _told(error: BaseException | None) -> MedsslError | None:
     while error is not None and not isinstance(error, MedsslError):
         error = error.__cause__
     return error
+
+
+def _unfit(error: BaseException) -> ConfigError | None:
+    """Return what is wrong with a configuration by which something could not be made, None for errors of a run."""
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    found = [match for cause in causes if (match := _FAILED.match(str(cause)))]
+    if not found or (found[-1]["expression"] or "").endswith("run()"):
+        return None
+    what, cause = found[-1]["component"] or found[-1]["expression"], causes[-1]
+    message = f"{what}: cannot be made of the values it is given ({type(cause).__name__}: {cause})."
+    return ConfigError(message, fix="Correct them in the configuration, or after --set.")
 
 
 def missing_properties(config: BundleConfig, workflow_type: str) -> list[str]:

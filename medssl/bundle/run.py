@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.config import META, BundleConfig, config_path, get_item, read_json
+from medssl.bundle.config import META, BundleConfig, config_path, get_item, input_channels, read_json
 from medssl.bundle.inherit import write_inherited
 from medssl.bundle.resolve import load_config, own_errors, resolved_json, workflow_of
 from medssl.core.errors import ConfigError
@@ -115,6 +115,7 @@ def train(
     config = load_config(out if (out / "configs").is_dir() else bundle, files, values, trust=trust)
     dataset = load_manifest(manifest)
     _compare_classes(config, dataset)
+    require_channels(config, dataset)
     flow = workflow_of(config, "train")
     with own_errors():
         flow.initialize()  # joins the processes
@@ -170,6 +171,22 @@ def _mapped_values(config: BundleConfig) -> dict[str, str]:
         for each in maps
         for value, channel in zip(each["orig_labels"], each["target_labels"], strict=True)
     }
+
+
+def require_channels(config: BundleConfig, manifest: Manifest) -> None:
+    """Refuse a dataset whose cases have not the channels that the bundle's metadata.json names.
+
+    Raises:
+        ConfigError: If they have more or fewer.
+        ManifestError: If cases have different numbers of them.
+    """
+    wanted, found = input_channels(config.content.get(META, {})), manifest.channels()
+    if wanted and len(wanted) != found:
+        message = (
+            f"manifest {manifest.name!r}: expected {len(wanted)} image files in each case, as the bundle's input has "
+            f"({', '.join(wanted)}), found {found}."
+        )
+        raise ConfigError(message, fix="Import the data anew, or use medssl finetune, which adapts the bundle to it.")
 
 
 def _compare_classes(config: BundleConfig, manifest: Manifest) -> None:

@@ -66,6 +66,7 @@ def import_(
         labels=None if labels is None else parse_labels(labels),
         test_as_unlabeled=use_test_as_unlabeled,
         exams=exam_options(crop=crop, adc_scaling=adc_scaling, label_values=label_values),
+        replace=force,
     )
     imported = _import(source, options, layout)
     save_manifest(out, imported.manifest)

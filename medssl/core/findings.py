@@ -54,6 +54,9 @@ def finding_from(
     """
     if isinstance(error, MedsslError):
         code, text, fix = error.code, error.text, error.fix or "Correct what the text names."
+    elif isinstance(error, MemoryError):
+        code, text = "memory", f"expected enough memory for this case, found too little ({error})."
+        fix = "Use a machine with more memory, or fewer processes beside it."
     else:
         code, text = "unexpected", f"expected no other failure, found {type(error).__name__}: {error}"
         fix = "Look at the file; if it is sound, report this as a defect of medssl."

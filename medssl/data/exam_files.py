@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +58,8 @@ def find_exams(source: Path) -> tuple[list[ExamFiles], list[Finding]]:
 
     Two layouts are known and may be mixed: a folder for each exam (`exam/t2w.mha`, `exam/adc.mha`, ...), also below a
     folder for each patient; and PI-CAI's `<patient>_<study>_t2w.mha` in any folders, with labels of the same prefix
-    or named `<patient>_<study>.nii.gz`.
+    or named `<patient>_<study>.nii.gz`. Files with another name in front of the sequence are an exam if they share it,
+    and where several folders hold sequences of one such name, an exam of each folder.
 
     Args:
         source: Folder, searched through, without hidden files and folders.
@@ -69,9 +72,9 @@ def find_exams(source: Path) -> tuple[list[ExamFiles], list[Finding]]:
     grouped: _Groups = defaultdict(lambda: defaultdict(list))
     patients: dict[str, str | None] = {}
     bare: list[Path] = []
-    for path in sorted(source.rglob("*")):
+    for path in sorted(_visible_files(source)):
         stem = _stem(path)
-        if stem is None or any(part.startswith(".") for part in path.relative_to(source).parts):
+        if stem is None:
             continue
         match = _NAME.fullmatch(stem)
         if match is None:
@@ -85,6 +88,8 @@ def find_exams(source: Path) -> tuple[list[ExamFiles], list[Finding]]:
     labels = [path for path in bare if _stem(path) in grouped]
     for path in labels:
         grouped[str(_stem(path))]["label"].append(path)
+    for exam in [exam for exam in grouped if _PATIENT_AND_STUDY.fullmatch(exam) is None]:
+        _part_folders(exam, source, grouped, patients)
     left = _add_unnamed(sorted({*bare} - {*labels}), source, grouped, patients)
     exams = []
     for exam, roles in sorted(grouped.items()):
@@ -94,6 +99,33 @@ def find_exams(source: Path) -> tuple[list[ExamFiles], list[Finding]]:
             files = {role: tuple(paths) for role, paths in roles.items()}
             exams.append(ExamFiles(id=exam, patient=patients[exam], files=files))
     return exams, _passed_over(left, source)
+
+
+def _visible_files(source: Path) -> Iterator[Path]:
+    """Yield the files below a folder, also behind links to folders, each folder once."""
+    seen = set()
+    for parent, folders, files in os.walk(source, followlinks=True):
+        status = Path(parent).stat()
+        place = (status.st_dev, status.st_ino)
+        folders[:] = [] if place in seen else [name for name in folders if not name.startswith(".")]
+        if place not in seen:
+            yield from (Path(parent) / name for name in files if not name.startswith("."))
+        seen.add(place)
+
+
+def _part_folders(exam: str, source: Path, grouped: _Groups, patients: dict[str, str | None]) -> None:
+    """Make an exam of each folder that holds a sequence of one name, as p1/scan_t2w and p2/scan_t2w: two patients'."""
+    roles = grouped[exam]
+    folders = sorted({path.parent for role in SEQUENCES for path in roles.get(role, ())})
+    if len(folders) < 2:
+        return
+    del grouped[exam], patients[exam]
+    for role, paths in roles.items():
+        for path in paths:
+            above = path.parent.relative_to(source).parts
+            name = "__".join([*above, exam])
+            grouped[name][role].append(path)
+            patients[name] = "__".join(above) or None
 
 
 def _add_unnamed(paths: list[Path], source: Path, grouped: _Groups, patients: dict[str, str | None]) -> list[Path]:

@@ -66,11 +66,19 @@ class ExamOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExamJob:
-    """One exam, what is wanted of it and the folder for the result; picklable."""
+    """One exam, what is wanted of it and the folder for the result; picklable.
+
+    Attributes:
+        exam: Its files.
+        folder: Where the result goes.
+        options: What is wanted.
+        replace: Whether what an earlier import made there from other files or with other options may be replaced.
+    """
 
     exam: ExamFiles
     folder: Path
     options: ExamOptions
+    replace: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +108,20 @@ def import_exam(job: ExamJob) -> ExamResult:
         return ExamResult(findings=tuple(problems))
     hashes = _hashes(exam)
     recorded = _recorded(job, hashes)
-    return recorded if recorded is not None else _Exam(job, hashes).run()
+    if recorded is not None:
+        return recorded
+    if not job.replace and (job.folder / GRID_FILE).is_file():
+        return ExamResult(findings=(_taken(job),))
+    return _Exam(job, hashes).run()
+
+
+def _taken(job: ExamJob) -> Finding:
+    text = (
+        f"expected nothing at {job.folder.parent.name}/{job.folder.name}, or the same exam, found one that was made "
+        "from other files, with other options or by another version. It was left as it is."
+    )
+    fix = "Choose an --out in another folder, or replace what lies there with --force."
+    return Finding(code="exam-exists", severity="error", case=job.exam.id, text=text, fix=fix)
 
 
 def _hashes(exam: ExamFiles) -> dict[str, str]:
@@ -157,10 +178,14 @@ def _twice(exam: ExamFiles) -> list[Finding]:
     findings = []
     for role, paths in exam.files.items():
         if len(paths) > 1 and role != "other":
-            text = f"expected one file as {role}, found {len(paths)}: {', '.join(path.name for path in paths[:4])}."
+            text = f"expected one file as {role}, found {len(paths)}: {', '.join(_short(path) for path in paths[:4])}."
             fix = "Keep the one that is meant."
             findings.append(Finding(code="sequence-twice", severity="error", case=exam.id, text=text, fix=fix))
     return findings
+
+
+def _short(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
 
 
 def _recorded(job: ExamJob, hashes: dict[str, str]) -> ExamResult | None:
@@ -169,7 +194,7 @@ def _recorded(job: ExamJob, hashes: dict[str, str]) -> ExamResult | None:
         content = json.loads((job.folder / GRID_FILE).read_text(encoding="utf-8"))
         same = content["medssl"]["inputs"] == hashes and content["options"] == _plain(job.options)
         same = same and content["format"] == _FORMAT
-        there = all((job.folder / f"{name}.nii.gz").is_file() for name in content["files"])
+        there = all((job.folder / f"{name}.nii.gz").stat().st_size for name in content["files"])
         if not (same and there):
             return None
         values = content["label_values"]

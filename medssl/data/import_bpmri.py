@@ -39,7 +39,6 @@ def import_bpmri(source: Path, options: ImportOptions) -> Imported:
     """
     found, findings = find_exams(source)
     _require_exams(source, found, options.root)
-    findings += _one_patient(found)
     # The ids name folders; what a manifest refuses as an id must not be written either
     exams = [exam for exam in found if id_fault(exam.id) is None]
     findings += [_unfit_name(exam) for exam in found if id_fault(exam.id) is not None]
@@ -53,15 +52,18 @@ def import_bpmri(source: Path, options: ImportOptions) -> Imported:
     if options.exams.label_values == "isup":
         findings += _grade_one_only(results)
     parts: dict[str, list[CaseEntry]] = {"training": [], "unlabeled": []}
-    for exam, result in zip(exams, results, strict=True):
-        if not has_errors(result.findings):
-            parts["unlabeled" if result.significant is None else "training"].append(_entry(exam, result, options.root))
+    sound = [(exam, result) for exam, result in zip(exams, results, strict=True) if not has_errors(result.findings)]
+    for exam, result in sound:
+        parts["unlabeled" if result.significant is None else "training"].append(_entry(exam, result, options.root))
+    findings += _patients([exam for exam, _ in sound])
     described = {"name": source.resolve().name, "modality": _MODALITY, "labels": _LABELS}
     return build_manifest(parts, options=options, described=described, findings=findings)
 
 
 def _import_all(exams: Sequence[ExamFiles], target: Path, options: ImportOptions) -> list[ExamResult]:
-    jobs = [ExamJob(exam=exam, folder=target / exam.id, options=options.exams) for exam in exams]
+    jobs = [
+        ExamJob(exam=exam, folder=target / exam.id, options=options.exams, replace=options.replace) for exam in exams
+    ]
     workers = default_workers(path for exam in exams for paths in exam.files.values() for path in paths)
     outcomes = map_isolated(import_exam, jobs, workers=workers)
     return [
@@ -86,11 +88,15 @@ def _require_exams(source: Path, exams: Sequence[ExamFiles], root: Path) -> None
         raise ConfigError(message)
 
 
-def _one_patient(exams: Sequence[ExamFiles]) -> list[Finding]:
-    """Find a folder above all exams that is a site's or a part's: a patient with every exam makes folds impossible."""
+def _patients(exams: Sequence[ExamFiles]) -> list[Finding]:
+    """Find what makes folds impossible or torn: a folder above all exams that is no patient's, or no patient at all."""
     patients = {exam.patient for exam in exams}
-    if len(exams) < 3 or len(patients) > 1 or None in patients:
+    if len(exams) < 3 or len(patients) > 1:
         return []
+    if None in patients:
+        text = f"no name tells the patient of any of the {len(exams)} exams: each counts as a patient of its own."
+        fix = "If some are of one patient, give each patient a folder round its exams, or name <patient>_<study>_t2w."
+        return [Finding(code="patient-unknown", severity="info", text=text, fix=fix)]
     text = f"all {len(exams)} exams lie below one folder, which is read as one patient with that many exams."
     fix = "If they are of several patients, import that folder itself, or give each patient a folder."
     return [Finding(code="patient-one", severity="warning", text=text, fix=fix)]

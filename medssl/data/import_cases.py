@@ -33,6 +33,7 @@ class ImportOptions:
         labels: Names of the label values, or None to take them from the source or from the label files.
         test_as_unlabeled: Put test images without labels into `unlabeled`.
         exams: How prostate exams are brought on one grid.
+        replace: Whether images that an import wrote from other files or with other options may be replaced.
     """
 
     root: Path
@@ -41,6 +42,7 @@ class ImportOptions:
     labels: Labels | None = None
     test_as_unlabeled: bool = False
     exams: ExamOptions = field(default_factory=ExamOptions)
+    replace: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

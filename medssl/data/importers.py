@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,8 @@ from medssl.data.import_msd import import_msd
 Importer = Callable[[Path, ImportOptions], Imported]
 
 FORMATS: dict[str, Importer] = {"bpmri": import_bpmri, "csv": import_csv, "msd": import_msd}
+
+_LARGEST_CROP = 2**27  # 512 x 512 x 512: an exam of it needs gigabytes already
 
 
 def import_data(source: Path, options: ImportOptions, *, layout: str = "auto") -> Imported:
@@ -71,6 +74,9 @@ def _crop(text: str) -> tuple[int, int, int]:
     sizes = [int(part) for part in text.split(",") if re.fullmatch(r"\s*[1-9][0-9]{0,3}\s*", part)]
     if len(sizes) != 3 or text.count(",") != 2:
         message = f"--crop: expected three numbers of voxels such as 256,256,20, found {text!r}. Correct it."
+        raise ConfigError(message)
+    if math.prod(sizes) > _LARGEST_CROP:
+        message = f"--crop: expected at most {_LARGEST_CROP:,} voxels, found {text!r}. Make it smaller."
         raise ConfigError(message)
     return sizes[0], sizes[1], sizes[2]
 

@@ -103,5 +103,7 @@ def _affine(reader: sitk.ImageFileReader, spacing: tuple[float, ...]) -> npt.NDA
 
 def _unreadable(path: Path, error: Exception) -> ImageError:
     reason = str(error).strip().splitlines()[-1].replace(str(path), path.name)
+    if "No such file" in reason and path.is_file():  # what the library says of voxels that end early
+        reason = "its voxels end early"
     text = f"{path.name}: expected a sound image, found a file that SimpleITK cannot read ({reason})."
     return ImageError(text, fix="Copy or export the file again.", code="file-truncated")

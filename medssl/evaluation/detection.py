@@ -130,6 +130,7 @@ def _jobs(
             reference_values=frozenset(manifest.label_values()),
             minimum_overlap=minimum_overlap,
             stated_sha256=folder.stated_sha256(case.id, f"{case.id}{DETECTION_SUFFIX}"),
+            stated_positive=bool(case.class_) if case.class_ in (0, 1) else None,
         )
         for case, group in zip(cases, groups, strict=True)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,6 +43,7 @@ class DetectionJob:
         reference_values: Values that the manifest knows.
         minimum_overlap: Intersection over union from which a candidate can match a lesion.
         stated_sha256: Hash of the detection map that run.json states, if any.
+        stated_positive: Whether the manifest's class says that there is a lesion; None if it does not say.
     """
 
     id: str
@@ -53,6 +54,7 @@ class DetectionJob:
     reference_values: frozenset[int]
     minimum_overlap: float
     stated_sha256: str | None = None
+    stated_positive: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +122,11 @@ def _score(job: DetectionJob) -> DetectionCase:
         hashes["reference_sha256"] = sha256_file(job.reference)
     match = match_lesions(detection, lesions, minimum_overlap=job.minimum_overlap)
     _require_agreement(match, detection, lesions, job.minimum_overlap)
-    findings = () if job.stated_sha256 in (None, hashes["prediction_sha256"]) else (_altered(job.id),)
-    return DetectionCase(id=job.id, group=job.group, fold=job.fold, match=match, findings=findings, hashes=hashes)
+    findings = [] if job.stated_sha256 in (None, hashes["prediction_sha256"]) else [_altered(job.id)]
+    if job.stated_positive not in (None, match.lesions > 0):
+        findings.append(_contradicts(job.id, lesions=match.lesions))
+    case = DetectionCase(id=job.id, group=job.group, fold=job.fold, match=match, hashes=hashes)
+    return replace(case, findings=tuple(findings))
 
 
 def _read_detection_map(path: Path) -> Volume:
@@ -152,6 +157,14 @@ def _require_agreement(
     if not (same and abs(match.confidence - float(confidence)) <= _ROUNDING):
         text = f"expected the matching of picai_eval, {theirs}, found {ours}."
         raise ImageError(text, fix="Report this as a defect of medssl; the case was not scored.", code="matching")
+
+
+def _contradicts(case: str, *, lesions: int) -> Finding:
+    text = (
+        f"class {int(not lesions)} in the manifest, but {lesions or 'no'} lesions in the label map, which was scored."
+    )
+    fix = "Correct the one that is wrong; an exam counts as positive if its label map has a lesion."
+    return Finding(code="class-label", severity="warning", case=case, text=text, fix=fix)
 
 
 def _altered(case: str) -> Finding:

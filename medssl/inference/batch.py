@@ -17,6 +17,7 @@ from medssl.core.files import sha256_file, sha256_json, sole_writer, sweep_lefto
 from medssl.core.findings import Finding, finding_from
 from medssl.core.provenance import provenance, utc_now
 from medssl.data.exam_import import native_grid
+from medssl.data.grids import Grid
 from medssl.data.volume_writing import write_volume
 from medssl.inference.cases import ImageCase, refuse_to_overwrite
 from medssl.inference.lesions import DETECTION_MAP, Maps, list_candidates, lost_candidates, on_t2w
@@ -202,9 +203,11 @@ class _CaseRunner:
         extras = {f"{job.case.id}_{map_name}.nii.gz": voxels for map_name, voxels in named.items()}
         if self._probabilities:
             extras[f"{job.case.id}_probabilities.nii.gz"] = job.probabilities
+        # It may fail, so before anything is written
+        t2w_grid = native_grid(job.case.paths[0].parent) if job.lesions else None
         for extra, voxels in extras.items():
             write_volume(self._out / extra, voxels, grid=job.held.native, place=job.held.place)
-        on_t2w_grid, lost = self._write_on_t2w(job)
+        on_t2w_grid, lost = self._write_on_t2w(job, t2w_grid)
         write_volume(self._out / name, job.labels, grid=job.held.native, place=job.held.place)
         written: CaseRecord = {"state": "done", "output": name, "output_sha256": sha256_file(self._out / name)}
         if extras:
@@ -220,13 +223,12 @@ class _CaseRunner:
         job.maps, job.lesions = {}, {}
         return written
 
-    def _write_on_t2w(self, job: _Job) -> tuple[list[str], list[float]]:
-        """Write the lesion maps on the grid of the T2W too, if the images were cut from an exam.
+    def _write_on_t2w(self, job: _Job, native: Grid | None) -> tuple[list[str], list[float]]:
+        """Write the lesion maps on the grid of the T2W too, if the images were cut from an exam and it is known.
 
         Returns:
             The names of the files, and the confidences of candidates that have no voxel there.
         """
-        native = native_grid(job.case.paths[0].parent) if job.lesions else None
         if native is None:
             return [], []
         names, moved = [], on_t2w(job.lesions, job.held.native, native)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from medssl.core.errors import ConfigError, GeometryError
+from medssl.core.errors import ConfigError, GeometryError, ImageError
 from medssl.data.grids import Grid
 from medssl.data.volume_writing import place_fields
 from medssl.data.volumes import Header, read_header, read_volume
@@ -41,6 +41,7 @@ class BundleFacts:
     weights_sha256: str
     config_sha256: str
     labels: Mapping[str, str]
+    channels: tuple[str, ...] = ()  # of the input; empty where metadata.json does not tell
 
     def to_json(self) -> dict[str, str]:
         """Return what a record names the bundle by; its labels stand beside that."""
@@ -161,6 +162,7 @@ class Predictor:
             ImageError: If a header cannot be used.
             GeometryError: If channels lie on different grids.
         """
+        self._require_channels(paths)
         headers = [read_header(path) for path in paths]
         _require_one_grid(headers)
         first = headers[0]
@@ -173,6 +175,14 @@ class Predictor:
             classes=self.classes + len(self.map_names),
             keep_probabilities=keep_probabilities or self.candidates is not None,
         )
+
+    def _require_channels(self, paths: Sequence[Path]) -> None:
+        wanted = self.facts.channels
+        if wanted and len(paths) != len(wanted):
+            files = "file" if len(wanted) == 1 else "files"
+            text = f"expected {len(wanted)} image {files} a case ({', '.join(wanted)}), found {len(paths)}."
+            fix = "Name all files of a case in a manifest, in this order; medssl import makes one."
+            raise ImageError(text, fix=fix, code="channels")
 
     def read(self, paths: Sequence[Path]) -> Working:
         """Read the channels of a case and preprocess them as the bundle says.

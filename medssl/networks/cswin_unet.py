@@ -127,6 +127,7 @@ class CSwinUNet(TailOfModules, nn.Module):
         _check(family, stripes, slab_depth=slab_depth, out_channels=out_channels, drop_path_rate=drop_path_rate)
         shape = _shape(size, family, dims=dims, depths=depths, heads=heads, outer=outer_channels)
         steps = _STEPS[family] if strides is None else _steps(strides)
+        self.steps = steps
         self.strides = _product(steps)
         self.dropout_place = dropout_place
         self.deep_supervision = deep_supervision
@@ -199,6 +200,7 @@ class CSwinUNet(TailOfModules, nn.Module):
         """
         if has_torch_function_unary(image):  # see forward
             image = image.as_subclass(Tensor)
+        self._require_voxels(image)
         features, deep = [image], image
         for stem in self.stem:
             deep = stem(deep)
@@ -211,9 +213,15 @@ class CSwinUNet(TailOfModules, nn.Module):
             for block in blocks.children():
                 tokens = self._run(block, tokens)
             features.append(norm(tokens).permute(0, 4, 1, 2, 3))
-        if max(features[-2].shape[2:]) == 1:
-            raise image_too_small(self, image)
         return features
+
+    def _require_voxels(self, image: Tensor) -> None:
+        """Refuse an image of which one voxel is left before the last step; norms over voxels would have one only."""
+        extent = list(image.shape[2:])
+        for step in self.steps[:-1]:
+            extent = [-(-size // side) for size, side in zip(extent, step, strict=True)]
+        if max(extent) == 1:
+            raise image_too_small(self, image)
 
     def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
         if self.checkpoint_blocks and self.training and is_grad_enabled():

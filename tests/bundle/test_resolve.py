@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from medssl.bundle.config import merge_config, parse_overrides
-from medssl.bundle.resolve import check_config, load_config, resolved_json, workflow
+from medssl.bundle.config import input_channels, merge_config, parse_overrides
+from medssl.bundle.resolve import check_config, load_config, own_errors, resolved_json, workflow, workflow_of
 from medssl.core.errors import ConfigError
 from medssl.core.files import sha256_json
 
@@ -120,6 +120,30 @@ def test_workflow_knows_its_root_from_any_folder(bundle: Path, tmp_path: Path, m
     built.initialize()
     assert built.parser.get_parsed_content("dataset_dir") == f"{bundle}/data"
     assert built.network_def.out_channels == 3
+
+
+def test_values_that_do_not_suit_a_component_or_an_expression_name_it(bundle: Path) -> None:
+    wrong = {"network_def#channels": [4], "device": "$torch.device('no such one')"}
+    config = load_config(bundle, ["inference"], wrong)
+    parser = workflow_of(config, "inference").parser
+    for item_id, told in (("network_def", "UNet: cannot be made"), ("device", r"device\(.*: cannot be made")):
+        with pytest.raises(ConfigError, match=told), own_errors():
+            parser.get_parsed_content(item_id)
+
+
+def test_an_error_of_a_run_keeps_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match="run"), own_errors():
+        try:
+            raise ValueError("deep inside")
+        except ValueError as error:
+            raise RuntimeError("Failed to evaluate ConfigExpression: \"$__local_refs['train'].run()\"") from error
+
+
+def test_the_channels_of_a_bundle_are_named_in_their_order() -> None:
+    image = {"num_channels": 2, "channel_def": {"1": "ADC", "0": "T2W"}}
+    assert input_channels({"network_data_format": {"inputs": {"image": image}}}) == ("T2W", "ADC")
+    for unknown in ({}, {"network_data_format": {"inputs": {"image": image | {"num_channels": 3}}}}):
+        assert input_channels(unknown) == ()
 
 
 def test_unknown_configuration_is_named_with_the_nearest(bundle: Path) -> None:

@@ -209,6 +209,16 @@ def test_classes_in_another_order_are_refused(source: Path, manifest: Path, tmp_
     assert not (tmp_path / "run").exists()
 
 
+def test_cases_of_other_channels_are_refused(source: Path, manifest: Path, tmp_path: Path) -> None:
+    content = json.loads(manifest.read_text())
+    for case in (case for part in ("training", "validation", "unlabeled", "test") for case in content.get(part, [])):
+        case["image"] = [case["image"], case["image"]]
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"expected 1 image files in each case.*found 2"):
+        train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
+    assert not (tmp_path / "run").exists()
+
+
 def test_classes_of_other_names_are_told(
     source: Path, manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -55,6 +55,32 @@ def test_a_site_above_the_patients_is_part_of_their_names(tmp_path):
     assert [exam.patient for exam in find_exams(tmp_path)[0]] == ["site__p1", "site__p2"]
 
 
+def test_links_to_folders_are_followed_once(tmp_path):
+    _touch(tmp_path / "elsewhere", "t2w.mha")
+    _touch(tmp_path / "src", "b/t2w.mha")
+    (tmp_path / "src" / "a").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "src" / "b" / "loop").symlink_to(tmp_path / "src")
+    assert [exam.id for exam in find_exams(tmp_path / "src")[0]] == ["a", "b"]
+
+
+def test_sequences_of_one_name_in_several_folders_are_an_exam_of_each(tmp_path):
+    names = [f"{patient}/scan_{role}.mha" for patient in ("p1", "p2") for role in ("t2w", "adc", "hbv", "lesion")]
+    _touch(tmp_path, *names)
+    exams, findings = find_exams(tmp_path)
+    assert findings == []
+    assert [(exam.id, exam.patient) for exam in exams] == [("p1__scan", "p1"), ("p2__scan", "p2")]
+    assert all(
+        {path.parent.name for path in paths} == {exam.patient} for exam in exams for paths in exam.files.values()
+    )
+    assert all(exam.files.keys() == {"t2w", "adc", "hbv", "label"} for exam in exams)
+
+
+def test_a_label_may_lie_apart_where_one_folder_holds_the_sequences(tmp_path):
+    _touch(tmp_path, "images/scan_t2w.mha", "images/scan_adc.mha", "images/scan_hbv.mha", "labels/scan_lesion.mha")
+    (exam,), _ = find_exams(tmp_path)
+    assert (exam.id, len(exam.files)) == ("scan", 4)
+
+
 def test_hidden_files_and_folders_are_passed_over(tmp_path):
     _touch(tmp_path, "a/t2w.mha", "a/.t2w.mha", ".snapshot/a/t2w.mha", "b/.old/t2w.mha")
     exams, findings = find_exams(tmp_path)

@@ -17,7 +17,8 @@ OPTIONS = {"crop": (36, 36, 5)}
 
 def _run(source, **options):
     (exam,), _ = find_exams(source)
-    return import_exam(ExamJob(exam=exam, folder=source.parent / "out", options=ExamOptions(**OPTIONS | options)))
+    wanted = ExamOptions(**OPTIONS | options)
+    return import_exam(ExamJob(exam=exam, folder=source.parent / "out", options=wanted, replace=True))
 
 
 def _codes(result):
@@ -156,6 +157,23 @@ def test_a_pipe_or_a_closed_file_is_a_finding_of_its_own_and_hides_no_other(tmp_
     result = _run(folder)
     assert _codes(result) == [("adc-units", "error"), ("file-kind", "error")]
     assert not any(str(tmp_path) in finding.text for finding in result.findings)
+
+
+def test_an_image_that_was_emptied_since_is_made_again(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    _run(folder)
+    (tmp_path / "out" / "t2w.nii.gz").write_bytes(b"")
+    _run(folder)
+    assert _read(tmp_path, "t2w").shape == (36, 36, 5)
+
+
+def test_voxels_that_end_early_are_told_as_that(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    whole = (folder / "adc.mha").read_bytes()
+    (folder / "adc.mha").write_bytes(whole[:-2000])
+    (finding,) = _run(folder).findings
+    assert finding.code == "file-truncated"
+    assert "its voxels end early" in finding.text
 
 
 def test_what_another_version_wrote_is_imported_again(tmp_path):

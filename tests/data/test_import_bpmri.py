@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_grades_of_one_only_are_asked_about(tmp_path):
     write_exam(tmp_path / "src" / "a", grade=1)
     imported = import_data(tmp_path / "src", _options(tmp_path), layout="bpmri")
     assert [finding.code for finding in imported.findings] == ["label-grades"]
-    binary = _options(tmp_path, label_values="binary")
+    binary = _options(tmp_path / "again", label_values="binary")
     assert import_data(tmp_path / "src", binary, layout="bpmri").findings == []
 
 
@@ -120,8 +121,21 @@ def test_one_folder_above_all_exams_is_asked_about(tmp_path):
     imported = import_data(tmp_path / "src", _options(tmp_path), layout="bpmri")
     assert [finding.code for finding in imported.findings] == ["patient-one"]
     below = import_data(tmp_path / "src" / "site", _options(tmp_path / "again"), layout="bpmri")
-    assert below.findings == []
+    assert [finding.code for finding in below.findings] == ["patient-unknown"]
     assert len({case.group for case in below.manifest.training}) == 3
+
+
+def test_exams_of_another_import_are_never_replaced_unasked(tmp_path):
+    write_exam(tmp_path / "one" / "a")
+    write_exam(tmp_path / "two" / "a", grade=0, seed=1)
+    import_data(tmp_path / "one", _options(tmp_path), layout="bpmri")
+    before = {path: path.read_bytes() for path in (tmp_path / "exams" / "a").iterdir()}
+    with pytest.raises(NothingImportedError) as caught:
+        import_data(tmp_path / "two", _options(tmp_path), layout="bpmri")
+    assert [finding.code for finding in caught.value.findings] == ["exam-exists"]
+    assert {path: path.read_bytes() for path in (tmp_path / "exams" / "a").iterdir()} == before
+    options = replace(_options(tmp_path), replace=True)
+    assert import_data(tmp_path / "two", options, layout="bpmri").manifest.training[0].class_ == 0
 
 
 def test_what_a_killed_import_left_is_swept(tmp_path):
@@ -144,7 +158,13 @@ def test_two_imports_do_not_write_to_one_place(tmp_path, monkeypatch):
 def test_options_are_read_as_the_user_writes_them():
     options = exam_options(crop="128, 128,24", adc_scaling="fixed", label_values="binary")
     assert (options.crop, options.adc_scaling, options.label_values) == ((128, 128, 24), "fixed", "binary")
-    for wrong in ({"crop": "128,128"}, {"crop": "a,b,c"}, {"adc_scaling": "fix"}, {"label_values": "gleason"}):
+    for wrong in (
+        {"crop": "9999,9999,9999"},
+        {"crop": "128,128"},
+        {"crop": "a,b,c"},
+        {"adc_scaling": "fix"},
+        {"label_values": "gleason"},
+    ):
         with pytest.raises(ConfigError, match="expected"):
             exam_options(**{"crop": None, "adc_scaling": "zscore", "label_values": "isup"} | wrong)
 

@@ -74,6 +74,12 @@ def test_an_edited_map_is_noticed(study):
     assert [finding.code for finding in _score(study, stated_sha256="0" * 64).findings] == ["prediction-altered"]
 
 
+def test_a_class_that_the_label_map_contradicts_is_named(study):
+    study.add("a", volume((LEFT, 1)), volume((LEFT, 0.8)))
+    assert [finding.code for finding in _score(study, stated_positive=False).findings] == ["class-label"]
+    assert _score(study, stated_positive=True).findings == _score(study).findings == ()
+
+
 def test_a_difference_to_picai_eval_is_not_scored(study, monkeypatch):
     study.add("a", volume((LEFT, 1)), volume((LEFT, 0.8)))
     monkeypatch.setattr(

@@ -1,6 +1,7 @@
 """What a lesion detector writes: maps on the grid of the image and of the T2W, and a list of candidates."""
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -165,6 +166,31 @@ def test_the_record_names_candidates_that_the_t2w_cannot_hold(run, tmp_path, mon
     assert (record["state"], record["finding"]["code"]) == ("done", "candidate-lost")
     assert f"found {count} of {count} without a voxel" in record["finding"]["text"]
     assert again["finding"] == record["finding"]
+
+
+def test_a_case_whose_exam_record_is_damaged_leaves_nothing_half_written(run, tmp_path):
+    root, _, _ = run
+    shutil.copytree(root / "exams", tmp_path / "exams")
+    shutil.copy(root / "manifest.json", tmp_path)
+    (tmp_path / "exams" / "exam" / "exam.json").write_text("{")
+    with load_predictor(root / "tiny", device="cpu", workers=1) as predictor:
+        (record,) = run_batch(predictor, gather_cases([tmp_path / "manifest.json"]), tmp_path / "out")
+    assert (record["state"], record["finding"]["code"]) == ("failed", "exam-record")
+    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == []
+
+
+def test_a_sequence_alone_is_refused_before_the_network_runs(run, tmp_path):
+    root, _, _ = run
+    shutil.copytree(root / "tiny", tmp_path / "tiny")
+    path = tmp_path / "tiny" / "configs" / "metadata.json"
+    content = json.loads(path.read_text())
+    names = {"0": "T2W", "1": "ADC", "2": "high-b DWI"}
+    content["network_data_format"]["inputs"] = {"image": {"num_channels": 3, "channel_def": names}}
+    path.write_text(json.dumps(content))
+    with load_predictor(tmp_path / "tiny", device="cpu", workers=1) as predictor:
+        (record,) = run_batch(predictor, gather_cases([root / "exams/exam/t2w.nii.gz"]), tmp_path / "out")
+    assert record["finding"]["code"] == "channels"
+    assert "expected 3 image files a case (T2W, ADC, high-b DWI), found 1" in record["finding"]["text"]
 
 
 def test_probabilities_are_those_of_the_label_map(run):

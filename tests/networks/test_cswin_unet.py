@@ -284,6 +284,8 @@ def test_paths_are_dropped_more_often_the_deeper_they_lie() -> None:
 def test_an_image_that_is_too_small_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"\[8, 8, 8\] voxels is too small for strides \(16, 16, 16\)"):
         _network()(torch.randn(1, 1, 8, 8, 8))
+    with pytest.raises(ConfigError, match="is too small"):
+        _network()(torch.randn(1, 1, 2, 2, 1))
 
 
 @pytest.mark.parametrize("family", ["lines", "slabs"])

@@ -83,6 +83,9 @@ class PretextNet(nn.Module):
         if not (rotation or contrast or inpainting):
             message = "PretextNet: expected at least one task that is on, got none."
             raise ConfigError(message)
+        if len(image_size) != 3 or min(image_size) < 1:
+            message = f"PretextNet: expected patches of three sides above 0, got {list(image_size)}. Change patch_size."
+            raise ConfigError(message)
         self.network = require_pretrained(network)
         check_decoder_blocks(self.network, decoder_blocks)
         if inpainting and decoder == "unet" and not decoder_blocks:

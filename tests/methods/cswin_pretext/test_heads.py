@@ -77,3 +77,9 @@ def test_weights_feed_a_training_of_the_same_network() -> None:
     missing = small_network().load_state_dict(tensors, strict=False)
     assert not missing.unexpected_keys
     assert {name.split(".")[0] for name in missing.missing_keys} == {"skip", "up", "blocks", "head"}
+
+
+@pytest.mark.parametrize("sides", [(0, 32, -8), (32, 32)])
+def test_patches_that_are_none_are_refused(sides: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="three sides above 0"):
+        PretextNet(network=small_network(), image_size=sides)
