@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # How MONAI begins what it says of a component or an expression that failed
 _FAILED = re.compile(
-    r"""Failed to (?:instantiate component '(?P<component>[^']*)'|evaluate ConfigExpression: *"(?P<expression>.*)")"""
+    r"""Failed to (?:instantiate component '(?P<component>[^']*)'|evaluate ConfigExpression:\s*"(?P<expression>.*)")"""
 )
 _CODE = "B05"
 _VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
