@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from medssl.inference.cases import image_cases
 from medssl.training.encoder_weights import read_encoder_json, saw_cases
 
 _logger = logging.getLogger("medssl.bundle")
+_SPLIT = "Run: medssl split {} --folds 5 --out NEW.json"
 
 MEMBERS, ENSEMBLE, PREDICTIONS = "folds", "ensemble", "cross_validation"
 """Folders of a run in folds: the networks, their ensemble, and what each network predicts for its held-out cases."""
@@ -121,12 +123,12 @@ def _folds(dataset: Manifest, manifest: Path) -> list[int]:
     if None in folds or len(folds) < 2:
         found = ", ".join(sorted(map(str, folds)))
         message = f"{manifest}: expected a fold in every training case, and two folds at least, found {found}."
-        raise ConfigError(message, fix=f"Run: medssl split {manifest} --folds 5 --out NEW.json")
+        raise ConfigError(message, fix=_SPLIT.format(shlex.quote(str(manifest))))
     places: dict[str, set[int | None]] = {}
     for case in dataset.training:
         places.setdefault(case.group, set()).add(case.fold)
     torn = sum(len(each) > 1 for each in places.values())
     if torn:
         message = f"{manifest}: expected all cases of a patient in one fold, found {torn} patients in several."
-        raise ConfigError(message, fix=f"Run: medssl split {manifest} --folds 5 --out NEW.json")
+        raise ConfigError(message, fix=_SPLIT.format(shlex.quote(str(manifest))))
     return sorted(fold for fold in folds if fold is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,7 +73,8 @@ def import_(
     save_manifest(out, imported.manifest)
     show_findings(imported.findings)
     counts = ", ".join(f"{len(imported.manifest.part(part))} {part}" for part in PARTS)
-    typer.echo(f"{out}: {counts}. Next: medssl check {out}{'' if data_root is None else f' --data-root {data_root}'}")
+    command = ["medssl", "check", str(out), *([] if data_root is None else ["--data-root", str(data_root)])]
+    typer.echo(f"{out}: {counts}. Next: {shlex.join(command)}")
     return exit_codes.SOME_FAILED if has_errors(imported.findings) else exit_codes.OK
 
 
