@@ -40,7 +40,9 @@ def import_(
     label_values: Annotated[
         str, typer.Option(help="bpmri: isup (grades 0 to 5, significant from 2) or binary (1 is significant).")
     ] = "isup",
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing manifest.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing manifest, and exams of another import.")
+    ] = False,
 ) -> int:
     """Write the manifest of a data set; exit code 3 when cases had to be left out.
 
@@ -73,9 +75,14 @@ def import_(
     save_manifest(out, imported.manifest)
     show_findings(imported.findings)
     counts = ", ".join(f"{len(imported.manifest.part(part))} {part}" for part in PARTS)
-    command = ["medssl", "check", str(out), *([] if data_root is None else ["--data-root", str(data_root)])]
-    typer.echo(f"{out}: {counts}. Next: {shlex.join(command)}")
+    typer.echo(f"{out}: {counts}. Next: {_check_command(out, data_root)}")
     return exit_codes.SOME_FAILED if has_errors(imported.findings) else exit_codes.OK
+
+
+def _check_command(manifest: Path, data_root: Path | None) -> str:
+    return shlex.join(
+        ["medssl", "check", str(manifest), *([] if data_root is None else ["--data-root", str(data_root)])]
+    )
 
 
 def _import(source: Path, options: ImportOptions, layout: str) -> Imported:
