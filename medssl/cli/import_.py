@@ -40,9 +40,7 @@ def import_(
     label_values: Annotated[
         str, typer.Option(help="bpmri: isup (grades 0 to 5, significant from 2) or binary (1 is significant).")
     ] = "isup",
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an existing manifest, and exams of another import.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a manifest, and exams of another import.")] = False,
 ) -> int:
     """Write the manifest of a data set; exit code 3 when cases had to be left out.
 
@@ -51,16 +49,14 @@ def import_(
     carries: they must be pseudonyms.
     """
     from medssl.cli.findings import show_findings
-    from medssl.core.errors import ConfigError
     from medssl.core.files import keep_source
     from medssl.core.findings import has_errors
     from medssl.data.import_cases import ImportOptions
     from medssl.data.importers import exam_options, parse_labels
     from medssl.data.manifest import PARTS, save_manifest
 
-    if out.exists() and not force:
-        message = f"--out {out}: expected a new file, found an existing one. Choose another name, or add --force."
-        raise ConfigError(message)
+    if not force:
+        _require_new(out)
     keep_source(out, [source])
     options = ImportOptions(
         root=out.parent if data_root is None else data_root,
@@ -80,9 +76,16 @@ def import_(
 
 
 def _check_command(manifest: Path, data_root: Path | None) -> str:
-    return shlex.join(
-        ["medssl", "check", str(manifest), *([] if data_root is None else ["--data-root", str(data_root)])]
-    )
+    root = [] if data_root is None else ["--data-root", str(data_root)]
+    return shlex.join(["medssl", "check", str(manifest), *root])
+
+
+def _require_new(out: Path) -> None:
+    from medssl.core.errors import ConfigError
+
+    if out.exists():
+        message = f"--out {out}: expected a new file, found an existing one. Choose another name, or add --force."
+        raise ConfigError(message)
 
 
 def _import(source: Path, options: ImportOptions, layout: str) -> Imported:
