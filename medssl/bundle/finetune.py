@@ -137,8 +137,8 @@ def _without_labels(task: Segmenting, manifest: Manifest) -> Outcome:
         return Outcome(evaluation=None, meaning="No case has a label, so there is no score", findings=())
     predictions = request.out / "results" / "validation"
     task.predict(request.out, manifest.validation, predictions)
-    evaluation = _evaluate(task, manifest, manifest.validation, predictions)
     meaning = "the validation cases, which chose nothing: the last checkpoint of an adaptation without labels"
+    evaluation = _evaluate(task, manifest, manifest.validation, predictions, meaning=meaning, optimistic=False)
     return Outcome(evaluation=evaluation, meaning=meaning, findings=())
 
 
@@ -176,12 +176,13 @@ def _once(task: _Task, manifest: Manifest) -> tuple[Scores | None, str]:
     cases = manifest.validation if fold is None else [case for case in manifest.training if case.fold == fold]
     predictions = request.out / "results" / "validation"
     task.predict(request.out, cases, predictions)
-    if _was_validated(request.out):
+    optimistic = _was_validated(request.out)
+    if optimistic:
         meaning = "held-out cases, on which the best checkpoint was chosen: optimistic"
     else:
         meaning = "held-out cases, of the last checkpoint (the run was shorter than val_interval, so none was chosen)"
     meaning += "; --folds 5 gives the honest estimate"
-    return _evaluate(task, manifest, cases, predictions), meaning
+    return _evaluate(task, manifest, cases, predictions, meaning=meaning, optimistic=optimistic), meaning
 
 
 def _was_validated(out: Path) -> bool:
@@ -220,11 +221,12 @@ def _cross_validated(task: _Task, manifest: Manifest) -> tuple[Scores, str]:
         _train(request, out, fold=fold, select_best=False)
         held_out = [case for case in manifest.training if case.fold == fold]
         task.predict(out, held_out, predictions / f"fold_{fold}")  # the record of a run speaks of one network
-    evaluation = _evaluate(task, manifest, manifest.training, predictions)
+    meaning = f"a {request.folds}-fold cross-validation: a network that never saw the case predicted it"
+    meaning += ", but its pre-training saw the image (transductive)" if seen else ""
+    evaluation = _evaluate(task, manifest, manifest.training, predictions, meaning=meaning, optimistic=bool(seen))
     _logger.info("all %d cases", len(manifest.training))
     _train(request, request.out, fold=None, select_best=False)
-    meaning = f"a {request.folds}-fold cross-validation: a network that never saw the case predicted it"
-    return evaluation, f"{meaning}, but its pre-training saw the image (transductive)" if seen else meaning
+    return evaluation, meaning
 
 
 def _require_bundle_name(out: Path) -> None:
@@ -276,11 +278,14 @@ def _train(request: Request, out: Path, *, fold: int | None, select_best: bool) 
     )
 
 
-def _evaluate(task: _Task, manifest: Manifest, cases: Sequence[Case], predictions: Path) -> Scores:
+def _evaluate(
+    task: _Task, manifest: Manifest, cases: Sequence[Case], predictions: Path, *, meaning: str, optimistic: bool
+) -> Scores:
     evaluation = task.evaluate(manifest, cases, predictions)
     record = provenance("finetune", manifest=manifest.sha256())
     results = task.request.out / "results"
-    write_json(results / "metrics.json", {"medssl": record, **evaluation.to_json()})
+    told = {"meaning": meaning, "optimistic": optimistic}
+    write_json(results / "metrics.json", {"medssl": record, **told, **evaluation.to_json()})
     write_text(results / "metrics.csv", evaluation.to_csv())
     return evaluation
 

@@ -42,6 +42,7 @@ class Segmenting:
             request.data_root,
             wishes=request.wishes,
             settings=_continual_settings(request.bundle),
+            overrides=request.overrides,
             from_scratch=request.from_scratch or request.overrides.get("finetune") is False,
             trust=request.trust,
         )

@@ -10,6 +10,7 @@ from medssl.bundle.adapt import adapted_configs, needs_cubes, pretraining_config
 from medssl.bundle.config import read_json
 from medssl.bundle.dataset_plan import Needs, Plan, Wishes, joined_needs, make_plan
 from medssl.bundle.describe import Description, describe
+from medssl.bundle.inherit import NETWORK, inherited
 from medssl.bundle.resolve import build_network, load_config
 from medssl.bundle.run import copy_bundle
 from medssl.core.errors import ConfigError
@@ -30,6 +31,7 @@ def prepare_bundle(
     wishes: Wishes,
     settings: Mapping[str, Any],
     beside: Sequence[Needs] = (),
+    overrides: Mapping[str, Any] | None = None,
     from_scratch: bool = False,
     trust: bool = False,
 ) -> tuple[Plan, Sequence[Finding]]:
@@ -43,6 +45,7 @@ def prepare_bundle(
         wishes: What the user decides about patch and intensities.
         settings: Top-level values of train.json to change.
         beside: What the bundles that it is compared with need; the geometry then suits all of them.
+        overrides: Configuration ids of the training and their values; patches suit the network that they make.
         from_scratch: Training starts from random weights, so the voxel size of a pre-trained encoder is no reason.
         trust: Run code that bundles do not need.
 
@@ -53,7 +56,7 @@ def prepare_bundle(
         ConfigError: If `out` was begun for other data, or the bundle cannot be adapted.
     """
     found, findings = fingerprint(manifest, data_root)
-    needs = joined_needs(bundle_needs(bundle, from_scratch=from_scratch, trust=trust), beside)
+    needs = joined_needs(bundle_needs(bundle, overrides=overrides, from_scratch=from_scratch, trust=trust), beside)
     plan = make_plan(manifest, found, wishes, needs)
     results = out / "results"
     if not (results / "plan.json").is_file():
@@ -93,15 +96,20 @@ def anonymous_patients(manifest: Manifest) -> Manifest:
     return manifest.model_copy(update={part: tuple(anonymous(case) for case in manifest.part(part)) for part in PARTS})
 
 
-def bundle_needs(bundle: Path, *, from_scratch: bool = False, trust: bool = False) -> Needs:
+def bundle_needs(
+    bundle: Path, *, overrides: Mapping[str, Any] | None = None, from_scratch: bool = False, trust: bool = False
+) -> Needs:
     """Return what a bundle's network asks of geometry; strides of 8, as for MONAI's SegResNet, where it does not tell.
 
     Args:
         bundle: The bundle.
+        overrides: Configuration ids of the training and their values, which may make another network.
         from_scratch: Training starts from random weights, so the voxel size of a pre-trained encoder is no reason.
         trust: Run code that bundles do not need.
     """
-    network = build_network(load_config(bundle, ("inference",), trust=trust))
+    own = inherited(overrides or {}, (NETWORK,))
+    # What they say of the network may refer to what only the training has
+    network = build_network(load_config(bundle, ("train",) if own else ("inference",), own, trust=trust))
     strides = patch_strides(network) or (8, 8, 8)
     spacing = None if from_scratch else _pretrained_spacing(bundle)
     return Needs(strides=strides, cubes=needs_cubes(bundle), slices=sees_slices(network), spacing_mm=spacing)

@@ -45,6 +45,7 @@ def study(
     if not table:  # which is made of what is there, also where the bundles are not
         from medssl.cli.study_hands import with_recipes
 
+        content.require_cases(dataset)
         content = with_recipes(content, plan.parent)
     if known is not None:
         typer.echo(f"{take_results(content, dataset, out, known)} runs taken from {known}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medssl.bundle.catalog import find_bundle
-from medssl.bundle.config import configurations_sha256, read_json
+from medssl.bundle.config import configurations_sha256, merge_config, read_json
 from medssl.bundle.dataset_plan import Needs, Wishes
 from medssl.bundle.ensemble import assemble_ensemble, split_views
 from medssl.bundle.predictor import load_predictor
@@ -63,13 +63,14 @@ def with_recipes(plan: StudyPlan, folder: Path) -> StudyPlan:
         folder: Folder that the plan's bundles are relative to.
 
     Raises:
-        ConfigError: If a bundle or one of the configurations that an arm names is missing.
+        ConfigError: If a bundle or a configuration that an arm names is missing, or has no place for what the arm sets.
     """
     recipes = {arm.name: _recipe(arm, _bundle_of(arm, folder)) for arm in plan.arms if arm.bundle is not None}
     return plan.model_copy(update={"recipes": recipes})
 
 
 def _recipe(arm: Arm, bundle: Path) -> Recipe:
+    merge_config(bundle, arm.config_files, arm.set)  # refuses what does not fit now, and not after hours of other arms
     training = configurations_sha256(bundle, [arm.config_files, ("inference",)])
     if arm.pretrain is None:
         return Recipe(training=training)

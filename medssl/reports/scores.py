@@ -50,6 +50,7 @@ class ScoreSummary:
     headings: tuple[str, ...]
     count_headings: tuple[str, ...]
     rows: tuple[ScoreRow, ...]
+    meaning: str | None
     policy: str | None
     tolerance_mm: float | None
     case_headings: tuple[str, ...]
@@ -80,6 +81,7 @@ def summarise_scores(metrics: Json, *, source: str) -> ScoreSummary:
         headings=tuple(_MEASURES[name][0] for name in measures),
         count_headings=tuple(_COUNTS.values()),
         rows=tuple(_score_row(structure, summary[structure], measures) for structure in structures),
+        meaning=metrics.get("meaning"),
         policy=metrics.get("policy"),
         tolerance_mm=metrics.get("tolerance_mm"),
         case_headings=tuple(structures),

@@ -61,7 +61,7 @@ class Evaluation:
         scored = [manifest.get("name") if isinstance(manifest, dict) else None, self._input("part")]
         known = ", ".join(word for word in scored if isinstance(word, str))
         if not known and isinstance(command, str) and command != "evaluate":
-            known = f"by medssl {command}"
+            known = f"by medssl {command}{', optimistic' if self.content.get('optimistic') else ''}"
         return f"{self.name} ({known})" if known else self.name
 
     @property

@@ -13,10 +13,13 @@ from medssl.core.errors import ConfigError
 from medssl.core.files import sha256_json
 from medssl.core.strict_json import parse_json
 from medssl.core.suggest import did_you_mean
+from medssl.data.manifest import Manifest
 
 _LATER_KEYS = frozenset({"single_views_of", "pretrain", "budget"})
 # With these an arm would keep the checkpoint that does best on the cases that are scored
 _CHOOSING_KEYS = ("select_best", "val_interval")
+# Of the plan itself, which gives every arm the same
+_PLANNED_KEYS = ("epochs", "iterations_per_epoch", "seed")
 _NAME = r"^[a-z0-9]+(_[a-z0-9]+)*$"
 
 
@@ -106,6 +109,17 @@ class Arm(_Strict):
             message = (
                 f"arm {self.name}: set: expected no {' and no '.join(found)}; every network of a study is its last "
                 "checkpoint, so that the scored cases choose nothing. Take it out"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_the_length_to_the_plan(self) -> Arm:
+        found = [key for key in _PLANNED_KEYS if key in self.set]
+        if found:
+            message = (
+                f"arm {self.name}: set: expected no {' and no '.join(found)}; length and seeds are the plan's: budget, "
+                "iterations_per_epoch and seeds. Take it out"
             )
             raise ValueError(message)
         return self
@@ -267,6 +281,22 @@ class StudyPlan(_Strict):
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
         return {**self.model_dump(mode="json"), "arms": [arm.to_json() for arm in self.arms]}
+
+    def require_cases(self, manifest: Manifest) -> None:
+        """Refuse draws of cases that a dataset does not have labelled in its training part.
+
+        Raises:
+            ConfigError: If there are some.
+        """
+        labelled = [case.id for case in manifest.training if case.label is not None or case.class_ is not None]
+        for count, draws in self.draws.items():
+            for number, ids in enumerate(draws):
+                for name in sorted({*ids} - {*labelled}):
+                    message = (
+                        f"draws, {count}, draw {number}: expected ids of labelled training cases of "
+                        f"{manifest.name!r}, found {name!r}.{did_you_mean(name, labelled)}"
+                    )
+                    raise ConfigError(message, fix="Correct the draw.")
 
     def sha256(self) -> str:
         """Return the hash of everything in it that decides a run; its recipes hash what lies beside it."""

@@ -11,8 +11,10 @@ from phantoms import write_phantoms
 
 from medssl.bundle.catalog import find_bundle
 from medssl.bundle.finetune import Request, finetune
+from medssl.bundle.prepare import bundle_needs
 from medssl.cli.main import run
 from medssl.core import exit_codes
+from medssl.reports.sources import read_sources
 
 _BUNDLE = "hippocampus_mri_supervised"
 _QUICK = ["--set", "iterations_per_epoch=3", "--set", "amp=false", "--set", "num_workers=0", "--set", "val_interval=1"]
@@ -58,6 +60,9 @@ def test_the_body_of_the_source_is_loaded_and_the_head_of_its_classes_is_not(new
 def test_the_score_says_that_it_is_optimistic(new_bundle: Path) -> None:
     text = (new_bundle / "docs" / "README.md").read_text()
     assert "optimistic" in text
+    (evaluation,) = read_sources([new_bundle]).evaluations
+    assert evaluation.title.endswith("(by medssl finetune, optimistic)")
+    assert "the best checkpoint was chosen: optimistic" in evaluation.content["meaning"]
 
 
 def test_no_patient_reaches_the_new_bundle(new_bundle: Path) -> None:
@@ -119,6 +124,13 @@ def test_a_network_for_other_channels_is_refused_in_one_line(tmp_path: Path, cap
     assert _finetune(manifest, tmp_path / "phantom_mri_new", *options) == exit_codes.USAGE
     assert "in_channels: expected 1, as many as each case has images, got 3" in capsys.readouterr().err
     assert not (tmp_path / "phantom_mri_new").exists()
+
+
+def test_patches_suit_the_network_that_settings_make() -> None:
+    own = {"_target_": "medssl.networks.CSwinUNet", "_mode_": "callable", "size": "tiny"}
+    bundle = find_bundle("hippocampus_mri_umct")
+    assert bundle_needs(bundle).strides == (8, 8, 8)
+    assert bundle_needs(bundle, overrides={"network_def#network": own}).strides == (16, 16, 16)
 
 
 def test_a_name_that_makes_no_valid_bundle_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

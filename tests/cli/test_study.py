@@ -133,3 +133,20 @@ def test_a_scored_scan_among_the_unlabelled_ones_stops_the_study(study: list[str
     assert run(study) == 2
     assert "error duplicate [phantom_4]" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"), [({"set": {"stochastic_pases": 1}}, "stochastic_pases"), ({}, "phantom_9")]
+)
+def test_what_a_plan_cannot_do_is_told_before_anything_runs(
+    study: list[str], tmp_path: Path, capsys, change, told
+) -> None:
+    path = Path(study[1])
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    plan["arms"][0] |= change
+    if not change:
+        plan["draws"]["1"] = [["phantom_9"]]
+    path.write_text(json.dumps(plan), encoding="utf-8")
+    assert run(study) == 1
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

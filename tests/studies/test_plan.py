@@ -3,7 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
-from studies.small_study import content, plan
+from studies.small_study import content, manifest, plan
 
 from medssl.core.errors import ConfigError
 from medssl.studies.plan import load_plan
@@ -69,6 +69,21 @@ def test_example_of_the_documentation_is_a_plan(tmp_path) -> None:
     (tmp_path / "plan.json").write_text(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0], encoding="utf-8")
     iterations = {run.arm.name: run.iterations for run in load_plan(tmp_path / "plan.json").runs()}
     assert iterations == {"supervised": 1500, "supervised_three": 500, "umct": 325}
+
+
+@pytest.mark.parametrize("key", ["epochs", "iterations_per_epoch", "seed"])
+def test_an_arm_cannot_set_what_is_the_plans(key: str) -> None:
+    arm = {"name": "plain", "bundle": "b", "set": {key: 3}}
+    with pytest.raises(ValueError, match=f"expected no {key}; length and seeds are the plan's"):
+        plan(arms=[arm], ensemble_baseline=None)
+
+
+def test_draws_of_unknown_cases_are_refused_with_the_nearest() -> None:
+    plan().require_cases(manifest())
+    with pytest.raises(ConfigError, match=r"draws, 1, draw 2: .*found 't9'"):
+        plan(draws={"1": [["t0"], ["t1"], ["t9"]]}).require_cases(manifest())
+    with pytest.raises(ConfigError, match="found 'v0'"):
+        plan(draws={"1": [["v0"]]}).require_cases(manifest())
 
 
 def test_file_that_is_no_json_is_refused(tmp_path) -> None:

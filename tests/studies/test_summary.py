@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from studies.small_study import Recorder, manifest, plan
 
-from medssl.studies.summary import Row, contrast, estimate, labels_saved, markdown, notes, summarise
+from medssl.studies.summary import Row, contrast, estimate, labels_saved, markdown, notes, summarise, table
 
 
 @pytest.fixture
@@ -123,3 +123,7 @@ def test_seeds_take_the_place_of_draws_where_there_is_one_draw(tmp_path) -> None
     assert found.dice.low < found.dice.mean < found.dice.high
     assert (better.difference.low, better.difference.high) == pytest.approx((0.1, 0.1))
     assert "| 1, 3 seeds |" in markdown([found], [])
+
+
+def test_a_p_value_below_what_resampling_resolves_is_a_bound(rows: list[Row]) -> None:
+    assert [line[5] for line in table(rows) if line[1] == "better"] == ["< 0.0005", "< 0.0005"]

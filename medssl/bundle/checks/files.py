@@ -59,7 +59,7 @@ def folder_name(subject: Subject) -> Iterator[Finding]:
     """B02: a folder name that every host reads as segmentation."""
     name = subject.folder.name
     if not _NAME.fullmatch(name):
-        text = f"expected lower-case words of a-z and 0-9 joined by '_', found {name!r}"
+        text = f"expected two or more lower-case words of a-z and 0-9 joined by '_', found {name!r}"
         yield finding("B02", name, text, "Rename the folder: data_modality_method.")
     for trap in _TRAPS:
         if trap in name:
