@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
+
+# Of MONAI and torch, on what no user of a command can change: a decoder for DICOM that no bundle of ours uses, and the
+# scaler that MONAI's trainer makes on every machine and that medssl's steps do not use
+_IDLE = ("NvImgCodecPydicomReader", r"`torch\.cuda\.amp\.GradScaler\(", r"torch\.cuda\.amp\.GradScaler is enabled")
 
 
 def show_progress() -> None:
@@ -14,7 +19,8 @@ def show_progress() -> None:
     library.handlers[:] = [handler]
     library.setLevel(logging.INFO)
     library.propagate = False
-    # MONAI warns of a decoder for DICOM that no bundle of ours uses
     logging.getLogger("monai.data").setLevel(logging.ERROR)
+    for message in _IDLE:
+        warnings.filterwarnings("ignore", message=message)
     # ignite repeats at info level, for each epoch, what the progress lines say
     logging.getLogger("ignite").setLevel(logging.WARNING)
