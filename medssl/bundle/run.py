@@ -180,8 +180,10 @@ def require_channels(config: BundleConfig, manifest: Manifest) -> None:
         ConfigError: If they have more or fewer.
         ManifestError: If cases have different numbers of them.
     """
-    wanted, found = input_channels(config.content.get(META, {})), manifest.channels()
-    if wanted and len(wanted) != found:
+    wanted = input_channels(config.content.get(META, {}))
+    if not wanted or not any(manifest.cases()):
+        return
+    if len(wanted) != (found := manifest.channels()):
         message = (
             f"manifest {manifest.name!r}: expected {len(wanted)} image files in each case, as the bundle's input has "
             f"({', '.join(wanted)}), found {found}."

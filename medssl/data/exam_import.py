@@ -107,12 +107,11 @@ def import_exam(job: ExamJob) -> ExamResult:
     if problems:
         return ExamResult(findings=tuple(problems))
     hashes = _hashes(exam)
-    recorded = _recorded(job, hashes)
-    if recorded is not None:
-        return recorded
-    if not job.replace and (job.folder / GRID_FILE).is_file():
+    record = _record_of(job, hashes)
+    if record is None and not job.replace and (job.folder / GRID_FILE).is_file():
         return ExamResult(findings=(_taken(job),))
-    return _Exam(job, hashes).run()
+    result = None if record is None else _recorded(job, record)
+    return result if result is not None else _Exam(job, hashes).run()
 
 
 def _taken(job: ExamJob) -> Finding:
@@ -188,22 +187,28 @@ def _short(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def _recorded(job: ExamJob, hashes: dict[str, str]) -> ExamResult | None:
-    """Return the result of an earlier import from the same files with the same options, if its files are there."""
+def _record_of(job: ExamJob, hashes: dict[str, str]) -> dict[str, Any] | None:
+    """Return the record of an earlier import from the same files with the same options, or None."""
     try:
-        content = json.loads((job.folder / GRID_FILE).read_text(encoding="utf-8"))
-        same = content["medssl"]["inputs"] == hashes and content["options"] == _plain(job.options)
-        same = same and content["format"] == _FORMAT
-        there = all((job.folder / f"{name}.nii.gz").stat().st_size for name in content["files"])
-        if not (same and there):
+        content: dict[str, Any] = json.loads((job.folder / GRID_FILE).read_text(encoding="utf-8"))
+        stated = content["medssl"]["inputs"], content["options"], content["format"]
+    except (OSError, ValueError, KeyError, TypeError):  # none, or another version's
+        return None
+    return content if stated == (hashes, _plain(job.options), _FORMAT) else None
+
+
+def _recorded(job: ExamJob, record: dict[str, Any]) -> ExamResult | None:
+    """Return the result that a record tells of, if its files are there."""
+    try:
+        if not all((job.folder / f"{name}.nii.gz").stat().st_size for name in record["files"]):
             return None
-        values = content["label_values"]
+        values = record["label_values"]
         return ExamResult(
-            findings=tuple(Finding(**finding) for finding in content["findings"]),
+            findings=tuple(Finding(**finding) for finding in record["findings"]),
             label_values=None if values is None else tuple(values),
-            significant=content["significant"],
+            significant=record["significant"],
         )
-    except (OSError, ValueError, KeyError, TypeError):  # none, or another version's: the exam is imported again
+    except (OSError, KeyError, TypeError):
         return None
 
 

@@ -189,7 +189,7 @@ def _told(error: BaseException) -> str:
     while error.__cause__ is not None and not isinstance(error, MedsslError):
         error = error.__cause__
     if isinstance(error, MedsslError):
-        return str(error)
+        return _PATH.sub("(a path)", str(error))
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # What a worker process of a loader tells is a whole traceback; its last line is the error

@@ -15,10 +15,10 @@ from medssl.data.exam_import import ExamJob, ExamOptions, import_exam, native_gr
 OPTIONS = {"crop": (36, 36, 5)}
 
 
-def _run(source, **options):
+def _run(source, *, replace=True, **options):
     (exam,), _ = find_exams(source)
     wanted = ExamOptions(**OPTIONS | options)
-    return import_exam(ExamJob(exam=exam, folder=source.parent / "out", options=wanted, replace=True))
+    return import_exam(ExamJob(exam=exam, folder=source.parent / "out", options=wanted, replace=replace))
 
 
 def _codes(result):
@@ -163,7 +163,7 @@ def test_an_image_that_was_emptied_since_is_made_again(tmp_path):
     folder = write_exam(tmp_path / "exam")
     _run(folder)
     (tmp_path / "out" / "t2w.nii.gz").write_bytes(b"")
-    _run(folder)
+    assert _codes(_run(folder, replace=False)) == []
     assert _read(tmp_path, "t2w").shape == (36, 36, 5)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from studies.small_study import Deadly, Recorder, manifest, plan
 
-from medssl.core.errors import ConfigError
+from medssl.core.errors import ConfigError, TrainingError
 from medssl.data.manifest import load_manifest
 from medssl.studies.run import read_results, run_study, take_results
 
@@ -110,6 +110,12 @@ def test_a_run_that_fails_for_any_reason_is_recorded_and_the_others_run(tmp_path
     results = run_study(plan(), manifest(), tmp_path, Recorder(fail="better", error=error).hands)
     assert len(results) == 18
     assert {each["error"] for each in results if "error" in each} == {told}
+
+
+def test_an_error_of_medssl_is_told_without_the_paths_in_it(tmp_path: Path) -> None:
+    error = TrainingError("network: cannot be made (FileNotFoundError: '/archive/Doe/x.pt').")
+    results = run_study(plan(), manifest(), tmp_path, Recorder(fail="better", error=error).hands, only=["better"])
+    assert {each["error"].partition(" (")[2] for each in results} == {"FileNotFoundError: (a path))."}
 
 
 def test_the_error_that_a_library_wrapped_is_told(tmp_path: Path) -> None:
