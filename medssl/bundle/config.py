@@ -58,6 +58,19 @@ def input_channels(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     return names
 
 
+def wanted_channels(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the channels that a configuration's network takes; none where nothing tells.
+
+    They are those of metadata.json, unless the network was given another number of them.
+    """
+    names = input_channels(content.get(META, {}))
+    network = content.get("network_def")
+    count = network.get("in_channels") if isinstance(network, Mapping) else None
+    if not isinstance(count, int) or count == len(names):
+        return names
+    return tuple(f"channel {number}" for number in range(1, count + 1))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, refusing duplicate keys and values that are no JSON.
 

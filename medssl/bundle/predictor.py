@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medssl.bundle.config import META, BundleConfig, input_channels
+from medssl.bundle.config import META, BundleConfig, wanted_channels
 from medssl.bundle.resolve import load_config, resolved_json
 from medssl.core.cores import usable_cores
 from medssl.core.errors import CheckpointError, ConfigError
@@ -181,7 +181,7 @@ def bundle_facts(config: BundleConfig, bundle: Path, weights: Path) -> BundleFac
         weights_sha256=sha256_file(weights),
         config_sha256=sha256_json(resolved_json(config)),
         labels=_class_names(metadata),
-        channels=input_channels(metadata),
+        channels=wanted_channels(config.content),
     )
 
 

@@ -227,6 +227,8 @@ def _unfit(error: BaseException) -> ConfigError | None:
     if not found or (found[-1]["expression"] or "").endswith("run()"):
         return None
     what, cause = found[-1]["component"] or found[-1]["expression"], causes[-1]
+    if isinstance(cause, MemoryError | OSError) or "OutOfMemory" in type(cause).__name__:
+        return None  # the machine's, not the configuration's
     message = f"{what}: cannot be made of the values it is given ({type(cause).__name__}: {cause})."
     return ConfigError(message, fix="Correct them in the configuration, or after --set.")
 

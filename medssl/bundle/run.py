@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from medssl.bundle.config import META, BundleConfig, config_path, get_item, input_channels, read_json
+from medssl.bundle.config import META, BundleConfig, config_path, get_item, read_json, wanted_channels
 from medssl.bundle.inherit import write_inherited
 from medssl.bundle.resolve import load_config, own_errors, resolved_json, workflow_of
 from medssl.core.errors import ConfigError
@@ -174,13 +174,13 @@ def _mapped_values(config: BundleConfig) -> dict[str, str]:
 
 
 def require_channels(config: BundleConfig, manifest: Manifest) -> None:
-    """Refuse a dataset whose cases have not the channels that the bundle's metadata.json names.
+    """Refuse a dataset whose cases have not the channels that the bundle's network takes.
 
     Raises:
         ConfigError: If they have more or fewer.
         ManifestError: If cases have different numbers of them.
     """
-    wanted = input_channels(config.content.get(META, {}))
+    wanted = wanted_channels(config.content)
     if not wanted or not any(manifest.cases()):
         return
     if len(wanted) != (found := manifest.channels()):
@@ -188,7 +188,7 @@ def require_channels(config: BundleConfig, manifest: Manifest) -> None:
             f"manifest {manifest.name!r}: expected {len(wanted)} image files in each case, as the bundle's input has "
             f"({', '.join(wanted)}), found {found}."
         )
-        raise ConfigError(message, fix="Import the data anew, or use medssl finetune, which adapts the bundle to it.")
+        raise ConfigError(message, fix="Import the data anew, or adapt the bundle to it with medssl finetune.")
 
 
 def _compare_classes(config: BundleConfig, manifest: Manifest) -> None:

@@ -102,30 +102,55 @@ def find_exams(source: Path) -> tuple[list[ExamFiles], list[Finding]]:
 
 
 def _visible_files(source: Path) -> Iterator[Path]:
-    """Yield the files below a folder, also behind links to folders, each folder once."""
-    seen = set()
-    for parent, folders, files in os.walk(source, followlinks=True):
-        status = Path(parent).stat()
+    """Yield the files below a folder, each folder once: by its own path, and by a link only if it lies elsewhere."""
+    seen: set[tuple[int, int]] = set()
+    own, linked = [source], list[Path]()
+    while own or linked:
+        folder = (own or linked).pop(0)
+        try:
+            status, paths = folder.stat(), sorted(folder.iterdir())
+        except PermissionError:  # as elsewhere in the file system, what may not be looked into is not there
+            continue
         place = (status.st_dev, status.st_ino)
-        folders[:] = [] if place in seen else [name for name in folders if not name.startswith(".")]
-        if place not in seen:
-            yield from (Path(parent) / name for name in files if not name.startswith("."))
+        if place in seen:
+            continue
         seen.add(place)
+        for path in (each for each in paths if not each.name.startswith(".")):
+            if path.is_dir():
+                (linked if path.is_symlink() else own).append(path)
+            else:
+                yield path
 
 
 def _part_folders(exam: str, source: Path, grouped: _Groups, patients: dict[str, str | None]) -> None:
-    """Make an exam of each folder that holds a sequence of one name, as p1/scan_t2w and p2/scan_t2w: two patients'."""
+    """Make an exam of each folder that holds sequences of one name, as p1/scan_t2w and p2/scan_t2w: two patients'.
+
+    A folder for each sequence, t2w/scan_t2w beside adc/scan_adc, is one exam.
+    """
     roles = grouped[exam]
-    folders = sorted({path.parent for role in SEQUENCES for path in roles.get(role, ())})
-    if len(folders) < 2:
+    held: dict[Path, list[str]] = defaultdict(list)
+    for role in SEQUENCES:
+        for path in roles.get(role, ()):
+            held[path.parent].append(role)
+    is_twice = any(len(roles.get(role, ())) > 1 for role in SEQUENCES)
+    if len(held) < 2 or not (is_twice or max(map(len, held.values())) > 1):
         return
     del grouped[exam], patients[exam]
     for role, paths in roles.items():
         for path in paths:
-            above = path.parent.relative_to(source).parts
+            above = _home(path.parent, list(held)).relative_to(source).parts
             name = "__".join([*above, exam])
             grouped[name][role].append(path)
-            patients[name] = "__".join(above) or None
+            patients[name] = "__".join(above[:-1] or above) or None
+
+
+def _home(folder: Path, folders: list[Path]) -> Path:
+    """Return which of several folders shares most of its path with one; that one itself where several share as much."""
+    if folder in folders:
+        return folder
+    shared = [len(os.path.commonpath([folder, each])) for each in folders]
+    nearest = [each for each, length in zip(folders, shared, strict=True) if length == max(shared)]
+    return nearest[0] if len(nearest) == 1 else folder
 
 
 def _add_unnamed(paths: list[Path], source: Path, grouped: _Groups, patients: dict[str, str | None]) -> list[Path]:

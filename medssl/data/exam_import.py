@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +27,7 @@ from medssl.data.exam_sequences import (
     require_fine_t2w,
 )
 from medssl.data.grids import Grid, covered, resample, working_grid
-from medssl.data.volume_checks import size_of_regular_file
+from medssl.data.volume_checks import no_permission, size_of_regular_file
 from medssl.data.volume_writing import write_volume
 from medssl.data.volumes import Header, Volume, read_volume
 
@@ -106,10 +105,10 @@ def import_exam(job: ExamJob) -> ExamResult:
     problems = [*_absent(exam), *_twice(exam)]
     if problems:
         return ExamResult(findings=tuple(problems))
-    hashes = _hashes(exam)
+    hashes, faults = _hashes(exam)
     record = _record_of(job, hashes)
     if record is None and not job.replace and (job.folder / GRID_FILE).is_file():
-        return ExamResult(findings=(_taken(job),))
+        return ExamResult(findings=tuple(faults) or (_taken(job),))
     result = None if record is None else _recorded(job, record)
     return result if result is not None else _Exam(job, hashes).run()
 
@@ -123,15 +122,19 @@ def _taken(job: ExamJob) -> Finding:
     return Finding(code="exam-exists", severity="error", case=job.exam.id, text=text, fix=fix)
 
 
-def _hashes(exam: ExamFiles) -> dict[str, str]:
-    """Return the hash of each file; one that is out of reach has none, and becomes a finding when it is read."""
-    found = {}
+def _hashes(exam: ExamFiles) -> tuple[dict[str, str], list[Finding]]:
+    """Return the hash of each file, and what is wrong with those that are out of reach."""
+    found, faults = {}, []
     for role, paths in exam.files.items():
         if role != "other":
-            with suppress(MedsslError, OSError):
+            try:
                 size_of_regular_file(paths[0])  # a pipe would be waited for
                 found[role] = sha256_file(paths[0])
-    return found
+            except PermissionError:
+                faults.append(finding_from(no_permission(paths[0]), case=exam.id, where=paths[0].name))
+            except (MedsslError, OSError) as error:
+                faults.append(finding_from(error, case=exam.id, where=paths[0].name))
+    return found, faults
 
 
 def native_grid(folder: Path) -> Grid | None:

@@ -124,7 +124,7 @@ def _score(job: DetectionJob) -> DetectionCase:
     _require_agreement(match, detection, lesions, job.minimum_overlap)
     findings = [] if job.stated_sha256 in (None, hashes["prediction_sha256"]) else [_altered(job.id)]
     if job.stated_positive not in (None, match.lesions > 0):
-        findings.append(_contradicts(job.id, lesions=match.lesions))
+        findings.append(_contradicts(job, lesions=match.lesions))
     case = DetectionCase(id=job.id, group=job.group, fold=job.fold, match=match, hashes=hashes)
     return replace(case, findings=tuple(findings))
 
@@ -159,12 +159,12 @@ def _require_agreement(
         raise ImageError(text, fix="Report this as a defect of medssl; the case was not scored.", code="matching")
 
 
-def _contradicts(case: str, *, lesions: int) -> Finding:
-    text = (
-        f"class {int(not lesions)} in the manifest, but {lesions or 'no'} lesions in the label map, which was scored."
-    )
+def _contradicts(job: DetectionJob, *, lesions: int) -> Finding:
+    found = "no label map" if job.reference is None else f"a label map with lesions: {lesions}"
+    scored = "positive" if lesions else "negative"
+    text = f"class {int(not lesions)} in the manifest, but {found}, so that the exam was scored as {scored}."
     fix = "Correct the one that is wrong; an exam counts as positive if its label map has a lesion."
-    return Finding(code="class-label", severity="warning", case=case, text=text, fix=fix)
+    return Finding(code="class-label", severity="warning", case=job.id, text=text, fix=fix)
 
 
 def _altered(case: str) -> Finding:

@@ -13,6 +13,7 @@ from medssl.core.errors import MedsslError
 from medssl.core.files import inside_root, sha256_file
 from medssl.core.findings import Finding
 from medssl.data.manifest import Case, resolve_image, resolve_label
+from medssl.data.volumes import read_header
 from medssl.evaluation.detection_case import DETECTION_SUFFIX
 from medssl.reports.detection import highest_false, is_detection, ranked_detections
 from medssl.reports.images import Volume, read_volume, require_same_grid
@@ -81,10 +82,13 @@ def choose_detections(metrics: Json, *, worst: int) -> list[tuple[str, Json]]:
 def _picture(sources: Sources, scores: Json, role: str) -> DetectionPicture:
     source, case = _find_case(sources.manifests, str(scores["id"]))
     images = [read_volume(path) for path in resolve_image(source.root, case)]
-    detection = read_volume(_find_map(sources, scores))
+    path = _find_map(sources, scores)
+    detection = read_volume(path)
     require_same_grid(images[0], detection, name="the detection map")
     lesions = _lesions(source, case, images[0])
-    names, plane = _sequence_names(images, source), _plane(scores, role)
+    # Centres are places in the file, whose axes the report may have turned
+    turned = np.linalg.inv(detection.affine) @ read_header(path).affine
+    names, plane = _sequence_names(images, source), _plane(scores, role, turned, detection.values.shape[2])
     drawn = draw_sequences(images, detection.values, lesions, names=names, plane=plane)
     return DetectionPicture(role=role, id=case.id, text=_text(scores), image=drawn)
 
@@ -113,14 +117,16 @@ def _find_case(manifests: list[ManifestFile], case_id: str) -> tuple[ManifestFil
     raise MedsslError(message)
 
 
-def _plane(scores: Json, role: str) -> int | None:
+def _plane(scores: Json, role: str, turned: NDArray[np.float64], planes: int) -> int | None:
     """Return the axial plane through what a role names; None where metrics.json is of a version that did not tell."""
     if role == _MISSED:
         centres = scores.get("missed_centres") or []
     else:
         outcome = "hit" if role == _FOUND else "false"
         centres = [each["centre"] for each in scores["candidates"] if each["outcome"] == outcome]
-    return round(centres[0][2]) if centres else None
+    if not centres:
+        return None
+    return int(np.clip(round(float((turned @ [*centres[0], 1.0])[2])), 0, planes - 1))
 
 
 def _find_map(sources: Sources, scores: Json) -> Path:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from medssl.bundle.config import input_channels, merge_config, parse_overrides
+from medssl.bundle.config import input_channels, merge_config, parse_overrides, wanted_channels
 from medssl.bundle.resolve import check_config, load_config, own_errors, resolved_json, workflow, workflow_of
 from medssl.core.errors import ConfigError
 from medssl.core.files import sha256_json
@@ -131,6 +131,14 @@ def test_values_that_do_not_suit_a_component_or_an_expression_name_it(bundle: Pa
             parser.get_parsed_content(item_id)
 
 
+def test_what_the_machine_lacks_is_no_fault_of_the_configuration() -> None:
+    with pytest.raises(RuntimeError, match="Failed to instantiate"), own_errors():
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise RuntimeError("Failed to instantiate component 'UNet' with keywords: ") from error
+
+
 def test_an_error_of_a_run_keeps_its_traceback() -> None:
     with pytest.raises(RuntimeError, match="run"), own_errors():
         try:
@@ -142,6 +150,9 @@ def test_an_error_of_a_run_keeps_its_traceback() -> None:
 def test_the_channels_of_a_bundle_are_named_in_their_order() -> None:
     image = {"num_channels": 2, "channel_def": {"1": "ADC", "0": "T2W"}}
     assert input_channels({"network_data_format": {"inputs": {"image": image}}}) == ("T2W", "ADC")
+    given = {"_meta_": {"network_data_format": {"inputs": {"image": image}}}}
+    assert wanted_channels(given) == wanted_channels(given | {"network_def": {"in_channels": 2}}) == ("T2W", "ADC")
+    assert wanted_channels(given | {"network_def": {"in_channels": 1}}) == ("channel 1",)
     for unknown in ({}, {"network_data_format": {"inputs": {"image": image | {"num_channels": 3}}}}):
         assert input_channels(unknown) == ()
 

@@ -81,6 +81,33 @@ def test_a_label_may_lie_apart_where_one_folder_holds_the_sequences(tmp_path):
     assert (exam.id, len(exam.files)) == ("scan", 4)
 
 
+def test_a_folder_for_each_sequence_is_one_exam(tmp_path):
+    _touch(tmp_path, "t2w/case1_t2w.mha", "adc/case1_adc.mha", "hbv/case1_hbv.mha", "labels/case1_lesion.mha")
+    (exam,), _ = find_exams(tmp_path)
+    assert (exam.id, exam.patient, len(exam.files)) == ("case1", None, 4)
+
+
+def test_visits_of_one_patient_keep_the_patient_and_the_nearest_label(tmp_path):
+    for visit in ("v1", "v2"):
+        _touch(tmp_path, *(f"p1/{visit}/scan_{role}.mha" for role in ("t2w", "adc", "hbv")))
+        _touch(tmp_path, f"p1/{visit}/labels/scan_lesion.mha")
+    exams, _ = find_exams(tmp_path)
+    assert [(exam.id, exam.patient) for exam in exams] == [("p1__v1__scan", "p1"), ("p1__v2__scan", "p1")]
+    assert all(exam.files["label"][0].parent.parent == exam.files["t2w"][0].parent for exam in exams)
+
+
+def test_sequences_of_two_patients_are_never_one_exam(tmp_path):
+    _touch(tmp_path, "p1/mri_t2w.mha", "p2/mri_adc.mha", "p2/mri_hbv.mha")
+    assert [exam.id for exam in find_exams(tmp_path)[0]] == ["p1__mri", "p2__mri"]
+
+
+def test_a_link_never_names_a_folder_that_has_a_path_of_its_own(tmp_path):
+    _touch(tmp_path, "p1/e1/t2w.mha")
+    for name in ("aa", "zz"):
+        (tmp_path / name).symlink_to(tmp_path / "p1" / "e1")
+    assert [(exam.id, exam.patient) for exam in find_exams(tmp_path)[0]] == [("p1__e1", "p1")]
+
+
 def test_hidden_files_and_folders_are_passed_over(tmp_path):
     _touch(tmp_path, "a/t2w.mha", "a/.t2w.mha", ".snapshot/a/t2w.mha", "b/.old/t2w.mha")
     exams, findings = find_exams(tmp_path)

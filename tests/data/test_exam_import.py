@@ -159,6 +159,15 @@ def test_a_pipe_or_a_closed_file_is_a_finding_of_its_own_and_hides_no_other(tmp_
     assert not any(str(tmp_path) in finding.text for finding in result.findings)
 
 
+def test_a_source_that_is_out_of_reach_is_named_and_not_said_to_be_another(tmp_path):
+    folder = write_exam(tmp_path / "exam")
+    _run(folder)
+    (folder / "adc.mha").unlink()
+    os.mkfifo(folder / "adc.mha")
+    assert _codes(_run(folder, replace=False)) == [("file-kind", "error")]
+    assert native_grid(tmp_path / "out") is not None
+
+
 def test_an_image_that_was_emptied_since_is_made_again(tmp_path):
     folder = write_exam(tmp_path / "exam")
     _run(folder)

@@ -78,6 +78,9 @@ def test_a_class_that_the_label_map_contradicts_is_named(study):
     study.add("a", volume((LEFT, 1)), volume((LEFT, 0.8)))
     assert [finding.code for finding in _score(study, stated_positive=False).findings] == ["class-label"]
     assert _score(study, stated_positive=True).findings == _score(study).findings == ()
+    study.add("b", None, volume((LEFT, 0.8)))
+    (finding,) = _score(study, stated_positive=True).findings
+    assert "class 1 in the manifest, but no label map, so that the exam was scored as negative" in finding.text
 
 
 def test_a_difference_to_picai_eval_is_not_scored(study, monkeypatch):

@@ -3,8 +3,11 @@
 import json
 import shutil
 
+import nibabel as nib
+import numpy as np
 from reports.detection_study import write_study
 
+from medssl.core.files import sha256_file
 from medssl.reports import detection_cases
 from medssl.reports.detection_cases import choose_detections, draw_detections
 from medssl.reports.sources import read_sources
@@ -45,6 +48,24 @@ def test_the_plane_goes_through_the_lesion_or_candidate_that_is_meant(tmp_path, 
     path.write_text(json.dumps(metrics))
     draw_detections(read_sources(sources), worst=1)
     assert drawn == [3, 2, 1]
+
+
+def test_the_plane_is_right_for_files_whose_axes_the_report_turns(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(detection_cases, "draw_sequences", lambda *_, plane, **__: drawn.append(plane) or "")
+    sources = write_study(tmp_path)
+    metrics = _metrics(sources)
+    case = next(each for each in metrics["cases"] if each["id"] == "c4")
+    case["missed_centres"] = [[1.0, 2.0, 1.0]]
+    for path in [sources[1] / "c4_detection_map.nii.gz", *tmp_path.glob("c4_*.nii.gz")]:
+        image = nib.load(path)
+        turned = image.affine @ np.diag([1.0, 1.0, -1.0, 1.0])
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), turned), path)
+        planes = image.shape[2]
+    case["prediction_sha256"] = sha256_file(sources[1] / "c4_detection_map.nii.gz")
+    (sources[2] / "metrics.json").write_text(json.dumps(metrics))
+    draw_detections(read_sources(sources), worst=1)
+    assert drawn[0] == planes - 2
 
 
 def test_another_map_than_the_one_that_was_scored_is_not_drawn(tmp_path):
