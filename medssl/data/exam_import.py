@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medssl.core.errors import GeometryError, ImageError, MedsslError
 from medssl.core.files import sha256_file, write_json
-from medssl.core.findings import Finding, finding_from, has_errors
+from medssl.core.findings import Finding, Severity, finding_from, has_errors
 from medssl.core.provenance import provenance
 from medssl.data.case_checks import count_label_values, require_same_grid
 from medssl.data.exam_files import SEQUENCES, ExamFiles
@@ -310,17 +310,19 @@ class _Exam:
             mask = read_volume(path)
             require_same_grid(t2w, mask.header, "gland")
         except MedsslError as error:
-            self.warn("gland-unusable", error.text, fix=fix, where=path.name)
+            self.notice("gland-unusable", error.text, fix=fix, where=path.name)
             return None
         corners = np.argwhere(mask.voxels > 0)
         if not len(corners):
-            self.warn("gland-unusable", f"{path.name}: expected a mask of the gland, found nothing.", fix=fix)
+            self.notice("gland-unusable", f"{path.name}: expected a mask of the gland, found nothing.", fix=fix)
             return None
         middle = (corners.min(0) + corners.max(0)) / 2
         return np.asarray(mask.header.affine @ np.append(middle, 1.0))[:3]
 
-    def warn(self, code: str, text: str, *, fix: str, where: str | None = None) -> None:
-        finding = Finding(code=code, severity="warning", case=self.job.exam.id, text=text, fix=fix, where=where)
+    def notice(
+        self, code: str, text: str, *, fix: str, where: str | None = None, severity: Severity = "warning"
+    ) -> None:
+        finding = Finding(code=code, severity=severity, case=self.job.exam.id, text=text, fix=fix, where=where)
         self.findings.append(finding)
 
     def read_lesions(self, t2w: Header, target: Grid) -> _Lesions:
@@ -341,8 +343,7 @@ class _Exam:
         if thin:
             text = f"{path.name}: {thin} of the lesions lay between the slices of the new grid."
             fix = "Nothing: the voxels of the new grid nearest to theirs stand for them."
-            finding = Finding(code="lesion-thin", severity="info", case=self.job.exam.id, text=text, fix=fix)
-            self.findings.append(replace(finding, where=path.name))
+            self.notice("lesion-thin", text, fix=fix, where=path.name, severity="info")
         return _Lesions(label=label, values=values)
 
     def require_lesions_inside(
@@ -359,7 +360,7 @@ class _Exam:
             raise GeometryError(text, fix=fix, code="lesion-cropped")
         if outside:
             text = f"{name}: expected the lesions within the crop, found {outside} of their {whole} voxels outside."
-            self.warn("lesion-cropped", text, fix=fix, where=name)
+            self.notice("lesion-cropped", text, fix=fix, where=name)
 
     def write(
         self, images: dict[str, NDArray[np.float32]], lesions: _Lesions | None, native: Grid, target: Grid

@@ -40,8 +40,9 @@ def import_bpmri(source: Path, options: ImportOptions) -> Imported:
     found, findings = find_exams(source)
     _require_exams(source, found, options.root)
     # The ids name folders; what a manifest refuses as an id must not be written either
-    exams = [exam for exam in found if id_fault(exam.id) is None]
-    findings += [_unfit_name(exam) for exam in found if id_fault(exam.id) is not None]
+    unfit = {exam.id: fault for exam in found if (fault := id_fault(exam.id)) is not None}
+    findings += map(_unfit_name, unfit.values())
+    exams = [exam for exam in found if exam.id not in unfit]
     target = options.root / EXAMS_FOLDER
     with sole_writer(target):
         sweep_leftovers(target)
@@ -102,8 +103,8 @@ def _patients(exams: Sequence[ExamFiles]) -> list[Finding]:
     return [Finding(code="patient-one", severity="warning", text=text, fix=fix)]
 
 
-def _unfit_name(exam: ExamFiles) -> Finding:
-    text = f"expected names of folders that can name the exam's outputs, found that {id_fault(exam.id)}."
+def _unfit_name(fault: str) -> Finding:
+    text = f"expected names of folders that can name the exam's outputs, found that {fault}."
     fix = "Rename the folders of the exam; nothing of it was read."
     return Finding(code="exam-name", severity="error", text=text, fix=fix)
 

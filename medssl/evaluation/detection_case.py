@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -125,8 +125,8 @@ def _score(job: DetectionJob) -> DetectionCase:
     findings = [] if job.stated_sha256 in (None, hashes["prediction_sha256"]) else [_altered(job.id)]
     if job.stated_positive not in (None, match.lesions > 0):
         findings.append(_contradicts(job, lesions=match.lesions))
-    case = DetectionCase(id=job.id, group=job.group, fold=job.fold, match=match, hashes=hashes)
-    return replace(case, findings=tuple(findings))
+    told = tuple(findings)
+    return DetectionCase(id=job.id, group=job.group, fold=job.fold, match=match, findings=told, hashes=hashes)
 
 
 def _read_detection_map(path: Path) -> Volume:

@@ -16,10 +16,10 @@ from medssl.core.suggest import did_you_mean
 from medssl.data.manifest import Manifest
 
 _LATER_KEYS = frozenset({"single_views_of", "pretrain", "budget"})
-# With these an arm would keep the checkpoint that does best on the cases that are scored
-_CHOOSING_KEYS = ("select_best", "val_interval")
-# Of the plan itself, which gives every arm the same
-_PLANNED_KEYS = ("epochs", "iterations_per_epoch", "seed")
+_LAST = "every network of a study is its last checkpoint, so that the scored cases choose nothing"
+_PLANNED = "length and seeds are the plan's: budget, iterations_per_epoch and seeds"
+# Why an arm cannot set some keys
+_NOT_TO_SET = {_LAST: ("select_best", "val_interval"), _PLANNED: ("epochs", "iterations_per_epoch", "seed")}
 _NAME = r"^[a-z0-9]+(_[a-z0-9]+)*$"
 
 
@@ -103,25 +103,12 @@ class Arm(_Strict):
         return self.members or self.single_views_of
 
     @model_validator(mode="after")
-    def _chooses_no_checkpoint(self) -> Arm:
-        found = [key for key in _CHOOSING_KEYS if key in self.set]
-        if found:
-            message = (
-                f"arm {self.name}: set: expected no {' and no '.join(found)}; every network of a study is its last "
-                "checkpoint, so that the scored cases choose nothing. Take it out"
-            )
-            raise ValueError(message)
-        return self
-
-    @model_validator(mode="after")
-    def _leaves_the_length_to_the_plan(self) -> Arm:
-        found = [key for key in _PLANNED_KEYS if key in self.set]
-        if found:
-            message = (
-                f"arm {self.name}: set: expected no {' and no '.join(found)}; length and seeds are the plan's: budget, "
-                "iterations_per_epoch and seeds. Take it out"
-            )
-            raise ValueError(message)
+    def _sets_what_is_its_own(self) -> Arm:
+        for why, keys in _NOT_TO_SET.items():
+            found = [key for key in keys if key in self.set]
+            if found:
+                message = f"arm {self.name}: set: expected no {' and no '.join(found)}; {why}. Take it out"
+                raise ValueError(message)
         return self
 
     @model_validator(mode="after")
