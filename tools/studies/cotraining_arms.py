@@ -5,8 +5,8 @@
         --data-root ../shared/data/hippocampus --out runs/cotraining
 
 The questions: "first", does co-training help a well-trained network, on development cases; "registered", the same on
-the test cases, with every arm, as docs/results/cotraining_registered.md fixes it; "ablation", what its parts are worth,
-on development cases.
+the test cases, with every arm, as docs/results/cotraining_registered.md fixes it; "tuning", three settings of each side
+of its primary contrast, on development cases; "ablation", what the parts of co-training are worth, on them too.
 
 Every arm is bundles/hippocampus_mri_umct with the same SegResNet, crops, augmentation, loss and optimiser; they differ
 in the step and in how many networks learn. All cost the same number of patches passed forward and back.
@@ -36,8 +36,10 @@ PRIMARY = (
 ABOUT = {
     "first": "Does co-training help a network that is trained as well as labels alone allow? On development cases. ",
     "registered": "Registered in docs/results/cotraining_registered.md before the test cases were opened. ",
+    "tuning": "Three settings of each side of the primary contrast. On development cases. ",
     "ablation": "What the parts of co-training are worth, against it as it is by default. On development cases. ",
 }
+EARLY = {"cotraining_start": 0.2, "cotraining_rise": 0.3}  # the longer it lasts, the fewer iterations it gets
 Content = dict[str, Any]
 
 
@@ -163,7 +165,7 @@ ARMS = {
 def plan(question: str, dataset: str, draws: dict[str, list[list[str]]], budget: int) -> Content:
     """Return the plan of a question."""
     ablation = question == "ablation"
-    arms = ablation_arms() if ablation else main_arms()
+    arms = {"ablation": ablation_arms, "tuning": tuning_arms}.get(question, main_arms)()
     if question == "registered":  # runs go side by side, for which loaders of their own would be too many processes
         arms = [arm | {"set": {**arm.get("set", {}), "num_workers": 0}} if "bundle" in arm else arm for arm in arms]
     return {
@@ -196,6 +198,19 @@ def main_arms() -> list[Content]:
     ]
 
 
+def tuning_arms() -> list[Content]:
+    """Return three settings of supervised training, and as many of co-training."""
+    rates = {"supervised": 2e-3, "supervised_half_rate": 1e-3, "supervised_double_rate": 4e-3}
+    single = _single("supervised", patches=2)
+    return [
+        *({"name": f"{name}_three", "members": name, "size": 3, "group": "ensemble"} for name in rates),
+        _views("umct"),
+        _views("weight_1") | {"set": {"cotraining_weight": 1.0}},
+        _views("early_start_weight_1", patches=11) | {"set": EARLY | {"cotraining_weight": 1.0}},
+        *(single | {"name": name, "set": {"learning_rate": rate}} for name, rate in rates.items()),
+    ]
+
+
 def ablation_arms() -> list[Content]:
     """Return one arm for each part of the method."""
     labels = "train#step#pseudo_labels"
@@ -207,13 +222,12 @@ def ablation_arms() -> list[Content]:
         "hard_labels": {f"{labels}#hard": True},
         "weight_1": {"cotraining_weight": 1.0},
     }
-    early = {"cotraining_start": 0.2, "cotraining_rise": 0.3}  # the longer it lasts, the fewer iterations it gets
     other = {"two_views": 6, "six_views": 18, "view_net": 9, "dropout_before_head": 9}
     return [
         _views("umct"),
         *(_views(name) | {"set": values} for name, values in changed.items()),
-        _views("early_start", patches=11) | {"set": early},
-        _views("early_start_weight_1", patches=11) | {"set": {**early, "cotraining_weight": 1.0}},
+        _views("early_start", patches=11) | {"set": EARLY},
+        _views("early_start_weight_1", patches=11) | {"set": EARLY | {"cotraining_weight": 1.0}},
         *(_views(name, patches=patches, bundle=f"arms/hippocampus_mri_{name}") for name, patches in other.items()),
     ]
 
