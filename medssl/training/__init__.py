@@ -12,6 +12,7 @@ from medssl.training.loaders import LesionSampler, StreamSampler, TwoStreamLoade
 from medssl.training.log import TrainingLog
 from medssl.training.mixup import Mixup
 from medssl.training.optimization import Optimization, Step
+from medssl.training.perturbation import Perturbation
 from medssl.training.probe import NeighbourProbe
 from medssl.training.resume import ResumeHandler
 from medssl.training.schedules import Ramp, Schedule
@@ -34,6 +35,7 @@ __all__ = [
     "Mixup",
     "NeighbourProbe",
     "Optimization",
+    "Perturbation",
     "PretrainingHealth",
     "Ramp",
     "ResumeHandler",

@@ -151,6 +151,11 @@ def view_net(content: Content) -> None:
     }
 
 
+def perturbed(content: Content) -> None:
+    """Each view sees unlabelled crops with strongly changed intensities, and learns what the others say without."""
+    content["train"]["step"]["perturbation"] = {"_target_": "medssl.training.Perturbation", "seed": "@seed"}
+
+
 def dropout_before_head(content: Content) -> None:
     """Dropout before the output convolution only, where passes cost next to nothing."""
     content["network_def"]["network"]["dropout_place"] = "head"
@@ -158,7 +163,18 @@ def dropout_before_head(content: Content) -> None:
 
 ARMS = {
     each.__name__: each
-    for each in (views, supervised, mean_teacher, ua_mt, cps, two_views, six_views, view_net, dropout_before_head)
+    for each in (
+        views,
+        supervised,
+        mean_teacher,
+        ua_mt,
+        cps,
+        two_views,
+        six_views,
+        view_net,
+        perturbed,
+        dropout_before_head,
+    )
 }
 
 
@@ -205,10 +221,16 @@ def tuning_arms() -> list[Content]:
     return [
         *({"name": f"{name}_three", "members": name, "size": 3, "group": "ensemble"} for name in rates),
         _views("umct"),
-        _views("weight_1") | {"set": {"cotraining_weight": 1.0}},
-        _views("early_start_weight_1", patches=11) | {"set": EARLY | {"cotraining_weight": 1.0}},
+        *early_arms(),
         *(single | {"name": name, "set": {"learning_rate": rate}} for name, rate in rates.items()),
     ]
+
+
+def early_arms() -> list[Content]:
+    """Return co-training that is earlier and stronger, as the paper has it and with perturbed crops."""
+    strong = {"set": EARLY | {"cotraining_weight": 1.0}}
+    bundles = {"early_start_weight_1": SOURCE, "perturbed": "arms/hippocampus_mri_perturbed"}
+    return [_views(name, patches=11, bundle=bundle) | strong for name, bundle in bundles.items()]
 
 
 def ablation_arms() -> list[Content]:
@@ -227,7 +249,7 @@ def ablation_arms() -> list[Content]:
         _views("umct"),
         *(_views(name) | {"set": values} for name, values in changed.items()),
         _views("early_start", patches=11) | {"set": EARLY},
-        _views("early_start_weight_1", patches=11) | {"set": EARLY | {"cotraining_weight": 1.0}},
+        *early_arms(),
         *(_views(name, patches=patches, bundle=f"arms/hippocampus_mri_{name}") for name, patches in other.items()),
     ]
 

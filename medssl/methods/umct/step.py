@@ -15,9 +15,10 @@ from medssl.methods.umct.fusion import background_rules, mean_weights
 from medssl.methods.umct.gradients import gradient_logits
 from medssl.methods.umct.targets import Predictions, PseudoLabels
 from medssl.networks.fusion import fuse_logits
-from medssl.networks.views import Spacing
+from medssl.networks.views import Spacing, View
 from medssl.training.optimization import Optimization
-from medssl.training.streams import case_ids, read_streams
+from medssl.training.perturbation import Perturbation
+from medssl.training.streams import Streams, case_ids, read_streams
 
 _logger = logging.getLogger("medssl.training")
 
@@ -40,6 +41,8 @@ class UmctStep:
         patch_size: Voxels of a crop, checked against the strides of every view; None does not check.
         pseudo_labels: How pseudo-labels are made; by default as in the paper.
         cotrain_on_labeled: Co-train on the labelled crops, without their labels, instead of unlabelled ones.
+        perturbation: Changes the intensities of unlabelled crops in the gradient phase, for each view in another way;
+            pseudo-labels are made from the crops as they are. The paper has nothing of the kind.
 
     Raises:
         ConfigError: If the network is no `MultiViewNet`, crops do not fit it, or passes would have no dropout.
@@ -60,6 +63,7 @@ class UmctStep:
         patch_size: Sequence[int] | None = None,
         pseudo_labels: PseudoLabels | None = None,
         cotrain_on_labeled: bool = False,
+        perturbation: Perturbation | None = None,
     ) -> None:
         pseudo_labels = pseudo_labels or PseudoLabels()
         self.network = checked_views(
@@ -70,6 +74,7 @@ class UmctStep:
         self.weight = weight
         self.pseudo_labels = pseudo_labels
         self.cotrain_on_labeled = cotrain_on_labeled
+        self.perturbation = perturbation
         self._told: set[str] = set()
 
     def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +99,7 @@ class UmctStep:
         output: dict[str, Any] = {CommonKeys.IMAGE: streams.images, CommonKeys.LABEL: streams.labels}
         engine.state.output = output
         parts = _Parts(self, streams.labels, predictions, weight)
-        losses = parts.losses(streams._replace(unlabeled=unlabeled).joined, iteration)
+        losses = parts.losses(streams._replace(unlabeled=unlabeled), iteration)
         output[CommonKeys.LOSS] = self.optimization.update(engine, losses, case_ids=case_ids(batch))
         output[CommonKeys.PRED] = fuse_logits(parts.labelled_logits)
         output["log"] = parts.log()
@@ -130,10 +135,11 @@ class _Parts:
         self.supervised: list[Tensor] = []
         self.cotraining: list[Tensor] = []
 
-    def losses(self, inputs: Tensor, iteration: int) -> Iterator[Tensor]:
-        """Yield the loss of each view on labelled and unlabelled crops (B_l + B_u, C, X, Y, Z), float32."""
+    def losses(self, streams: Streams, iteration: int) -> Iterator[Tensor]:
+        """Yield the loss of each view on labelled and unlabelled crops, float32."""
         network, labelled = self.step.network, len(self.labels)
         for number, frame in enumerate(network.parts()):
+            inputs = self._perturbed(streams, frame[0], iteration).joined
             logits = gradient_logits(
                 network,
                 frame,
@@ -152,6 +158,11 @@ class _Parts:
                 self.cotraining.append(cotraining.detach())
                 loss = loss + self.weight * cotraining
             yield loss
+
+    def _perturbed(self, streams: Streams, view: View, iteration: int) -> Streams:
+        if self.step.perturbation is None or streams.unlabeled is None:
+            return streams
+        return streams._replace(unlabeled=self.step.perturbation(streams.unlabeled, view.name, iteration))
 
     def log(self) -> dict[str, Tensor]:
         """Return scalars for the training log."""

@@ -19,7 +19,7 @@ from medssl.losses import dice_ce
 from medssl.methods.umct import PseudoLabels
 from medssl.methods.umct.targets import mask_generator
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
-from medssl.training import Ramp
+from medssl.training import Perturbation, Ramp
 
 _LABELS = PseudoLabels(passes=4, chunk=2)
 
@@ -86,6 +86,24 @@ def test_view_by_view_steps_like_the_sum_written_out() -> None:
     assert output["loss"].item() == pytest.approx(total.item(), abs=1e-6)
     for moved, start in zip(network.parameters(), plain.parameters(), strict=True):
         assert torch.allclose(moved, start - 0.1 * start.grad, atol=1e-6)
+
+
+def test_a_perturbation_reaches_each_view_in_its_own_way_and_no_pseudo_label() -> None:
+    seen: dict[str, torch.Tensor] = {}
+
+    class Watching:
+        def __call__(self, crops: torch.Tensor, *key: int | str) -> torch.Tensor:
+            seen[str(key[0])] = crops
+            return Perturbation()(crops, *key)
+
+    batch = small_batch()
+    plain, perturbed = (_stepped(batch, perturbation=each)[1] for each in (None, Watching()))
+    assert list(seen) == list(small_network().view_names)
+    assert all(torch.equal(crops, batch["unlabeled"]["image"]) for crops in seen.values())
+    same = [name for name in plain["log"] if name.startswith(("uncertainty", "weight", "foreground", "supervised"))]
+    assert len(same) > 9
+    assert all(plain["log"][name] == perturbed["log"][name] for name in same)
+    assert plain["log"]["cotraining_loss"] != perturbed["log"]["cotraining_loss"]
 
 
 def test_weight_0_is_independent_supervised_training_of_each_view() -> None:
