@@ -216,13 +216,17 @@ def main_arms() -> list[Content]:
 
 def tuning_arms() -> list[Content]:
     """Return three settings of supervised training, and as many of co-training."""
-    rates = {"supervised": 2e-3, "supervised_half_rate": 1e-3, "supervised_double_rate": 4e-3}
+    others = {"supervised_half_rate": 1e-3, "supervised_double_rate": 4e-3}
     single = _single("supervised", patches=2)
     return [
-        *({"name": f"{name}_three", "members": name, "size": 3, "group": "ensemble"} for name in rates),
+        *(
+            {"name": f"{name}_three", "members": name, "size": 3, "group": "ensemble"}
+            for name in ("supervised", *others)
+        ),
         _views("umct"),
         *early_arms(),
-        *(single | {"name": name, "set": {"learning_rate": rate}} for name, rate in rates.items()),
+        single,
+        *(single | {"name": name, "set": {"learning_rate": rate}} for name, rate in others.items()),
     ]
 
 
