@@ -51,6 +51,7 @@ class Request:
         folds: Cross-validate with this many folds for the honest estimate; 0 trains once.
         wishes: What the user decides about patch and intensities.
         overrides: Configuration ids and values for every training.
+        config_files: Files of configs/ that every training merges, in this order.
         from_scratch: Start from random weights, as an explicit wish.
         trust: Run code that bundles do not need.
     """
@@ -62,6 +63,7 @@ class Request:
     folds: int = 0
     wishes: Wishes = field(default_factory=Wishes)
     overrides: Mapping[str, Any]
+    config_files: Sequence[str] = ("train",)
     from_scratch: bool = False
     trust: bool = False
 
@@ -102,7 +104,9 @@ def finetune(request: Request) -> Outcome:
     if not request.from_scratch:
         _starting_weights(request.bundle)
     _require_bundle_name(request.out)
-    load_config(request.bundle, trust=request.trust)  # the guard looks at what the new description will replace
+    load_config(
+        request.bundle, request.config_files, trust=request.trust
+    )  # the guard looks at what the new description will replace
     dataset = load_manifest(request.manifest)
     task: _Task = Classifying(request) if classifies(request.bundle) else Segmenting(request)
     if isinstance(task, Segmenting) and is_without_labels(dataset):
@@ -120,8 +124,11 @@ def finetune(request: Request) -> Outcome:
 def _without_labels(task: Segmenting, manifest: Manifest) -> Outcome:
     """Adapt to unlabelled cases alone; labelled validation cases only score the result."""
     request = task.request
-    if request.folds or request.from_scratch:
-        message = f"{request.manifest}: no training case, so there is nothing to cross-validate or to start anew from."
+    if request.folds or request.from_scratch or tuple(request.config_files) != ("train",):
+        message = (
+            f"{request.manifest}: no training case, so there is nothing to cross-validate, to start anew from or to "
+            "train in another way."
+        )
         raise ConfigError(message, fix="Add labelled cases to the training part, or leave these options out.")
     adapt_without_labels(
         request.bundle,
@@ -197,7 +204,7 @@ def _head_of_other_classes(request: Request) -> list[str]:
     """
     if class_names(request.bundle) == class_names(request.out):
         return []
-    config = load_config(request.out, ("train",), request.overrides, trust=request.trust)
+    config = load_config(request.out, request.config_files, request.overrides, trust=request.trust)
     classes = len(class_names(request.out))
     shapes = [
         {name: tensor.shape for name, tensor in build_network(config, out_channels=count).state_dict().items()}
@@ -210,7 +217,7 @@ def _cross_validated(task: _Task, manifest: Manifest) -> tuple[Scores, str]:
     """Train and predict fold by fold, score all predictions together, then train on all labelled cases."""
     request = task.request
     predictions = request.out / "results" / "cross_validation"
-    start = weights_to_start_from(request.bundle, ("train",), {**_start_of(request), **request.overrides})
+    start = weights_to_start_from(request.bundle, request.config_files, {**_start_of(request), **request.overrides})
     seen = seen_folds(manifest, dict.fromkeys(range(request.folds), start))
     warn_of_seen_folds(seen)
     for fold in range(request.folds):
@@ -273,6 +280,7 @@ def _train(request: Request, out: Path, *, fold: int | None, select_best: bool) 
         manifest=request.out / "results" / "manifest.json",
         out=out,
         data_root=request.data_root,
+        config_files=request.config_files,
         overrides={**_start_of(request), **fit, "fold": fold, "select_best": select_best, **request.overrides},
         trust=request.trust,
     )

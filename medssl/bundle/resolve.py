@@ -154,11 +154,16 @@ def build_network(config: BundleConfig, **changes: Any) -> nn.Module:
     Args:
         config: The configuration.
         changes: Arguments of the network that replace those of the configuration.
+
+    Raises:
+        ConfigError: If the network cannot be made of its arguments.
     """
     from monai.bundle import ConfigParser
 
     definition = {**config.content["network_def"], **changes}
-    network: nn.Module = ConfigParser({**config.content, "network_def": definition}).get_parsed_content("network_def")
+    parser = ConfigParser({**config.content, "network_def": definition})
+    with own_errors():
+        network: nn.Module = parser.get_parsed_content("network_def")
     return network
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from medssl.bundle.finetune import Outcome
 
 
 def finetune(
@@ -24,6 +27,10 @@ def finetune(
         str | None, typer.Option(help="Normalisation layers: instance or batch; default: the bundle's.")
     ] = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(help="Configuration to merge, in this order, as --config train --config train_mean_teacher."),
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a configuration id: id=value.")] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Run code that bundles do not need.")] = False,
 ) -> int:
@@ -40,11 +47,7 @@ def finetune(
     from medssl.bundle.dataset_plan import Wishes
     from medssl.bundle.finetune import Request
     from medssl.bundle.finetune import finetune as run_finetune
-    from medssl.bundle.verify import verify_bundle
     from medssl.cli.check import refuse_broken_data
-    from medssl.cli.evaluate import show_scores
-    from medssl.cli.findings import show_findings
-    from medssl.core import exit_codes
 
     refuse_broken_data(manifest, root := data_root or manifest.parent)
     overrides = parse_overrides(set_ or []) | ({} if epochs is None else {"epochs": epochs})
@@ -56,10 +59,19 @@ def finetune(
         folds=folds,
         wishes=Wishes(patch_voxels=patch_voxels, absolute_intensities=absolute_intensities, norm=_norm(norm)),
         overrides=overrides,
+        config_files=tuple(config or ["train"]),
         from_scratch=from_scratch,
         trust=trust,
     )
-    outcome = run_finetune(request)
+    return _show(run_finetune(request), out)
+
+
+def _show(outcome: Outcome, out: Path) -> int:
+    from medssl.bundle.verify import verify_bundle
+    from medssl.cli.evaluate import show_scores
+    from medssl.cli.findings import show_findings
+    from medssl.core import exit_codes
+
     show_findings(outcome.findings)
     if outcome.evaluation is not None:
         show_scores(outcome.evaluation)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from medssl.core.errors import ConfigError
 from medssl.networks.fusion import fuse_logits
 from medssl.networks.view_net import ViewNet
 
@@ -42,3 +43,16 @@ class TwinNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return the logarithm of the mean probability of both, (B, K, X, Y, Z), float32."""
         return fuse_logits([self.first(image), self.second(image)])
+
+
+def twins(*, first: nn.Module, second: nn.Module) -> TwinNet:
+    """Join two networks that are there already, such as two of one `network_def`, into a `TwinNet`.
+
+    Raises:
+        ConfigError: If both are one network, which would learn from itself.
+    """
+    if first is second:
+        message = "twins: expected two networks, got the same one twice. Give each a definition of its own."
+        raise ConfigError(message)
+    made = iter((first, second))
+    return TwinNet(network=lambda **_: next(made))

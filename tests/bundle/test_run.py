@@ -175,6 +175,43 @@ def test_views_start_from_the_encoder_of_slices(
     assert report["source"]["stages"] == [{"stage": "slices"}]
 
 
+@pytest.mark.parametrize("method", ["mean_teacher", "ua_mt", "cps"])
+def test_baselines_leave_one_network_of_the_bundles_kind(
+    method: str, bundles: Path, manifest: Path, tmp_path: Path
+) -> None:
+    small = {**_PLAIN, "epochs": 2, "iterations_per_epoch": 2, "patch_size": [16, 16, 16], "learning_rate": 0.01}
+    small |= {"network_def#views": ["axial", "coronal"], "network_def#network#init_filters": 4}
+    run, source = tmp_path / "run", bundles / "hippocampus_mri_umct"
+    train(source, manifest=manifest, out=run, config_files=("train", f"train_{method}"), overrides=small)
+    weights, resume = _weights(run), torch.load(run / "checkpoints" / "last.pt", weights_only=True)["parts"]
+    network = load_config(run, ("inference",)).content["network_def"]
+    assert network["views"] == ["axial", "coronal"]
+    if method == "cps":
+        taught = {name.removeprefix("first."): each for name, each in resume["network"].items() if "first." in name}
+        other = {name.removeprefix("second."): each for name, each in resume["network"].items() if "second." in name}
+    else:
+        taught, other = resume["teacher"]["teacher"], resume["network"]
+    assert _same(weights, taught)
+    assert not _same(weights, other)
+    log = [json.loads(line) for line in (run / "results" / "train_log.jsonl").read_text().splitlines()]
+    assert any("consistency_loss" in line for line in log)
+
+
+def test_self_training_takes_what_the_first_round_predicted(bundles: Path, manifest: Path, tmp_path: Path) -> None:
+    content = json.loads(manifest.read_text())
+    last = content["training"].pop()
+    manifest.write_text(json.dumps(content | {"unlabeled": [{"id": last["id"], "image": last["image"]}]}))
+    source, files = bundles / "hippocampus_mri_umct", ("train", "train_self_training")
+    small = {**_PLAIN, "patch_size": [16, 16, 16], "network_def#views": ["axial", "coronal"]}
+    small["predictions_dir"] = str(tmp_path / "predictions")
+    with pytest.raises(ConfigError, match="found none of phantom_2"):
+        train(source, manifest=manifest, out=tmp_path / "run", config_files=files, overrides=small)
+    (tmp_path / "predictions").mkdir()
+    shutil.copy(manifest.parent / last["label"], tmp_path / "predictions" / "phantom_2.nii.gz")
+    train(source, manifest=manifest, out=tmp_path / "run", config_files=files, overrides=small)
+    assert '"pseudo_loss"' in (tmp_path / "run" / "results" / "train_log.jsonl").read_text()
+
+
 def test_adaptation_without_any_unlabelled_case_is_refused(bundles: Path, manifest: Path, tmp_path: Path) -> None:
     source = bundles / "hippocampus_mri_umct"
     start = {"finetune_model_path": str(source / "models" / "model.pt"), **_PLAIN}

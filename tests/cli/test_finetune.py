@@ -177,20 +177,54 @@ def test_scans_without_labels_adapt_a_cotrained_bundle(unlabelled_target: Path, 
     assert any("view_agreement" in line for line in log)
 
 
-def test_labelled_and_unlabelled_scans_are_co_trained_on(tmp_path: Path) -> None:
+@pytest.fixture
+def partly_labelled(tmp_path: Path) -> Path:
+    """The manifest of two labelled cases and phantom_2 without a label."""
     manifest = write_phantoms(tmp_path / "data", training=3, validation=1)
     content = _json(manifest)
     last = content["training"].pop()
     content["unlabeled"] = [{"image": last["image"], "id": last["id"]}]
     manifest.write_text(json.dumps(content), encoding="utf-8")
+    return manifest
+
+
+def test_labelled_and_unlabelled_scans_are_co_trained_on(partly_labelled: Path, tmp_path: Path) -> None:
     quick = {"epochs": 1, "iterations_per_epoch": 2, "num_workers": 0, "amp": False, "val_interval": 9}
     quick |= {"cotraining_start": 0.5, "stochastic_passes": 2}
     out = tmp_path / "phantom_mri_cotrained"
     bundle = find_bundle("hippocampus_mri_umct")
-    finetune(Request(bundle=bundle, manifest=manifest, out=out, data_root=manifest.parent, overrides=quick))
+    data = {"manifest": partly_labelled, "data_root": partly_labelled.parent}
+    finetune(Request(bundle=bundle, out=out, overrides=quick, **data))
     log = [json.loads(line) for line in (out / "results" / "train_log.jsonl").read_text().splitlines()]
     assert any("cotraining_loss" in line for line in log)
-    assert [case["id"] for case in _json(out / "results" / "manifest.json")["unlabeled"]] == [last["id"]]
+    assert [case["id"] for case in _json(out / "results" / "manifest.json")["unlabeled"]] == ["phantom_2"]
+
+
+def test_a_configuration_of_the_bundle_changes_how_it_is_trained(partly_labelled: Path, tmp_path: Path, capsys) -> None:
+    out, network = tmp_path / "phantom_mri_taught", {"_target_": "SegResNet", "blocks_down": [1, 1], "blocks_up": [1]}
+    arguments = ["finetune", "hippocampus_mri_umct", "--manifest", str(partly_labelled), "--out", str(out), *_QUICK]
+    network["out_channels"] = "@output_classes"
+    arguments += ["--from-scratch", "--epochs", "1", "--set", f"network_def={json.dumps(network)}"]
+    assert run([*arguments, "--config", "train", "--config", "train_mean_techer"]) == exit_codes.USAGE
+    assert "train_mean_teacher" in capsys.readouterr().err
+    assert run([*arguments, "--config", "train", "--config", "train_mean_teacher"]) == exit_codes.OK
+    assert '"consistency_loss"' in (out / "results" / "train_log.jsonl").read_text()
+    assert _json(out / "configs" / "inference.json")["network_def"]["blocks_down"] == [1, 1]
+
+
+def test_a_network_that_its_arguments_do_not_suit_is_a_usage_error(
+    partly_labelled: Path, tmp_path: Path, capsys
+) -> None:
+    network = {"_target_": "SegResNet", "init_filters": 5, "out_channels": 3}
+    more = ["--from-scratch", "--set", f"network_def={json.dumps(network)}"]
+    assert _finetune(partly_labelled, tmp_path / "phantom_mri_new", *more) == exit_codes.USAGE
+    assert "num_channels (5) must be divisible" in capsys.readouterr().err
+
+
+def test_another_way_of_training_needs_labels(unlabelled_target: Path, tmp_path: Path, capsys) -> None:
+    more = ["--config", "train", "--config", "train_mean_teacher"]
+    assert _adapt("hippocampus_mri_umct", unlabelled_target, tmp_path / "a_mri_b", *more) == exit_codes.USAGE
+    assert "train in another way" in capsys.readouterr().err
 
 
 def test_bundle_of_one_network_cannot_adapt_without_labels(unlabelled_target: Path, tmp_path: Path, capsys) -> None:

@@ -19,8 +19,6 @@ _RUNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("train", ("train", "evaluate")),
     ("train", ("train", "multi_gpu_train")),
     ("train", ("train", "evaluate", "multi_gpu_evaluate")),
-    ("train", ("train", "train_continual")),
-    ("train", ("train", "train_source_free")),
 )
 _WRITES_ENCODER = "medssl.training.EncoderWeights"
 
@@ -131,7 +129,8 @@ class Subject:
 
     def _runs(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         stages = tuple(("train", files) for name in self.stages for files in ((name,), (name, f"multi_gpu_{name}")))
-        for workflow_type, files in _RUNS + stages:
+        changed = tuple(("train", ("train", name)) for name in self.configs if name.startswith("train_"))
+        for workflow_type, files in _RUNS + changed + stages:
             if all(name in self.configs for name in files):
                 yield workflow_type, files
 
