@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.bundle.adapt import adapted_configs, needs_cubes, pretraining_configs
-from medssl.bundle.config import read_json
+from medssl.bundle.config import META, read_json, wanted_channels
 from medssl.bundle.dataset_plan import Needs, Plan, Wishes, joined_needs, make_plan
 from medssl.bundle.describe import Description, describe
 from medssl.bundle.inherit import NETWORK, inherited
@@ -75,8 +75,12 @@ def prepare_bundle(
 
 
 def serves(bundle: Path, manifest: Manifest) -> bool:
-    """Tell whether a bundle has exactly the classes of a dataset, so that it can be trained as it is."""
-    return class_names(bundle) == [manifest.labels[str(value)].casefold() for value in manifest.label_values()]
+    """Tell whether a bundle has exactly the classes and channels of a dataset, so that it can be trained as it is."""
+    metadata, training = (read_json(bundle / "configs" / f"{name}.json") for name in ("metadata", "train"))
+    wanted = wanted_channels(training | {META: metadata})
+    return (not wanted or len(wanted) == manifest.channels()) and class_names(bundle) == [
+        manifest.labels[str(value)].casefold() for value in manifest.label_values()
+    ]
 
 
 def class_names(bundle: Path) -> list[str]:

@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from phantoms import write_phantoms
 
 from medssl.bundle.adapt import adapt_inference, adapt_train, adapted_configs, needs_cubes, network_with_channels
 from medssl.bundle.dataset_plan import Plan
+from medssl.bundle.prepare import serves
 from medssl.core.errors import ConfigError
+from medssl.data.manifest import load_manifest
 
 
 def _plan(**changes: object) -> Plan:
@@ -152,3 +155,11 @@ def test_a_network_that_is_chosen_gets_the_channels_of_the_images() -> None:
 def test_a_network_for_other_channels_than_those_of_the_images_is_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError, match="in_channels: expected 3, as many as each case has images, got 1"):
         network_with_channels(wrong, 3)
+
+
+def test_a_bundle_serves_data_of_its_classes_and_channels(bundles: Path, tmp_path: Path) -> None:
+    bundle = bundles / "hippocampus_mri_supervised"
+    names = {"0": "background", "1": "Anterior", "2": "posterior"}
+    for channels, labels, fits in ((1, names, True), (2, names, False), (1, {**names, "2": "other"}, False)):
+        manifest = load_manifest(write_phantoms(tmp_path / f"{channels}{labels['2']}", channels=channels))
+        assert serves(bundle, manifest.model_copy(update={"labels": labels})) == fits
