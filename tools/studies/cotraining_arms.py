@@ -6,7 +6,8 @@
 
 The questions: "first", does co-training help a well-trained network, on development cases; "registered", the same on
 the test cases, with every arm, as docs/results/cotraining_registered.md fixes it; "tuning", three settings of each side
-of its primary contrast, on development cases; "ablation", what the parts of co-training are worth, on them too.
+of its primary contrast, on development cases; "ablation", what the parts of co-training are worth, on them too; "full",
+several views against the supervised bundle with all labels, on the test cases.
 
 Every arm is bundles/hippocampus_mri_umct with the same SegResNet, crops, augmentation, loss and optimiser; they differ
 in the step and in how many networks learn. All cost the same number of patches passed forward and back.
@@ -37,6 +38,7 @@ ABOUT = {
     "first": "Does co-training help a network that is trained as well as labels alone allow? On development cases. ",
     "registered": "Registered in docs/results/cotraining_registered.md before the test cases were opened. ",
     "tuning": "Three settings of each side of the primary contrast. On development cases. ",
+    "full": "Views with all labels against the supervised bundle and one network of the views' kind. ",
     "ablation": "What the parts of co-training are worth, against it as it is by default. On development cases. ",
 }
 EARLY = {"cotraining_start": 0.2, "cotraining_rise": 0.3}  # the longer it lasts, the fewer iterations it gets
@@ -57,7 +59,8 @@ def main() -> None:
     require_same_options(options.out, options, may_change=("labelled", "draws"))
     for name, change in ARMS.items():
         make_arm(options.out / "arms" / f"hippocampus_mri_{name}", change, network=options.network)
-    draws = labelled_draws(options.data, options.dataset, options.labelled, options.draws)
+    known = ["all"] if options.question == "full" else options.labelled
+    draws = labelled_draws(options.data, options.dataset, known, options.draws)
     content = plan(options.question, options.dataset, draws, options.budget)
     if options.network == "unet":
         content["name"] += ", the yardstick's UNet in every arm"
@@ -180,19 +183,19 @@ ARMS = {
 
 def plan(question: str, dataset: str, draws: dict[str, list[list[str]]], budget: int) -> Content:
     """Return the plan of a question."""
-    ablation = question == "ablation"
-    arms = {"ablation": ablation_arms, "tuning": tuning_arms}.get(question, main_arms)()
+    ablation, full = question == "ablation", question == "full"
+    arms = {"ablation": ablation_arms, "tuning": tuning_arms, "full": full_arms}.get(question, main_arms)()
     if question == "registered":  # runs go side by side, for which loaders of their own would be too many processes
         arms = [arm | {"set": {**arm.get("set", {}), "num_workers": 0}} if "bundle" in arm else arm for arm in arms]
     return {
         "name": f"Co-training against labels alone, {dataset}",
-        "about": ABOUT[question] + ("" if ablation else PRIMARY),
-        "part": "test" if question == "registered" else "validation",
+        "about": ABOUT[question] + ("" if ablation or full else PRIMARY),
+        "part": "test" if question in ("registered", "full") else "validation",
         "draws": draws,
-        "seeds": [0],
+        "seeds": [0, 1, 2] if full else [0],
         "budget": budget,
-        "baseline": "umct" if ablation else "supervised",
-        "ensemble_baseline": "umct" if ablation else "supervised_three",
+        "baseline": "umct" if ablation else "yardstick" if full else "supervised",
+        "ensemble_baseline": "umct" if ablation else "yardstick" if full else "supervised_three",
         "arms": arms,
     }
 
@@ -235,6 +238,13 @@ def early_arms() -> list[Content]:
     strong = {"set": EARLY | {"cotraining_weight": 1.0}}
     bundles = {"early_start_weight_1": SOURCE, "perturbed": "arms/hippocampus_mri_perturbed"}
     return [_views(name, patches=11, bundle=bundle) | strong for name, bundle in bundles.items()]
+
+
+def full_arms() -> list[Content]:
+    """Return the supervised bundle, views of SegResNets, and one SegResNet, all with labels alone."""
+    yardstick = {"name": "yardstick", "bundle": "hippocampus_mri_supervised", "patches_per_iteration": 2}
+    views = _views("views_supervised", patches=6) | {"set": {"cotraining_weight": 0.0}}
+    return [yardstick, views, _single("supervised", patches=2)]
 
 
 def ablation_arms() -> list[Content]:
