@@ -255,7 +255,10 @@ def _merge(parser: Any, key: str, value: Any, path: Path) -> None:
         raise ConfigError(message)
     try:
         merge_kv(parser, key, value)
-    except (KeyError, ValueError, IndexError, TypeError) as error:
+    except KeyError as error:
+        message = f"{path.name}, {key}: there is nothing above it to change.{nearest_id(parser.get(), plain)}"
+        raise ConfigError(message, fix="Merge it over a configuration with it: --config train before.") from error
+    except (ValueError, IndexError, TypeError) as error:
         message = f"{path.name}, {key}: cannot be merged ({error}).{nearest_id(parser.get(), plain)}"
         raise ConfigError(message) from error
 

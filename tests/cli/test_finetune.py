@@ -235,3 +235,10 @@ def test_bundle_of_one_network_cannot_adapt_without_labels(unlabelled_target: Pa
 def test_cross_validation_without_labels_is_refused(unlabelled_target: Path, tmp_path: Path, capsys) -> None:
     assert _adapt("hippocampus_mri_umct", unlabelled_target, tmp_path / "a_mri_b", "--folds", "2") == exit_codes.USAGE
     assert "nothing to cross-validate" in capsys.readouterr().err
+
+
+def test_a_configuration_without_the_one_it_changes_is_told_so(partly_labelled: Path, tmp_path: Path, capsys) -> None:
+    more = ["--config", "train_mean_teacher"]
+    assert _adapt("hippocampus_mri_umct", partly_labelled, tmp_path / "a_mri_b", *more) == exit_codes.USAGE
+    assert "train#teacher: there is nothing above it to change" in (told := capsys.readouterr().err)
+    assert "--config train before" in told
