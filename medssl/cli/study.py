@@ -95,7 +95,7 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
         "plan": plan.to_json(),
         "interval": INTERVAL,
     }
-    record |= {"rows": [row.to_json() for row in rows], "labels_saved": labels_saved(rows, plan.baseline)}
+    record |= {"rows": [row.to_json() for row in rows], "labels_saved": labels_saved(rows)}
     write_json(out / "study.json", {**record, "runs": results})
     told = [*notes(plan, rows), *filter(None, [grids_told(results), machines_told(results)])]
     text = markdown(rows, told)

@@ -32,6 +32,7 @@ RESULT = "result.json"
 _MARK = "identity.json"
 # A run that takes longer hangs; a whole training must fit into it
 _STALL_SECONDS = 14 * 24 * 3600.0
+_TAKEN = "taken"  # marks a result that another study.json gave
 _CONDITIONS = ("spacing_mm", "machine")
 
 Execute = Callable[[Run, Path, Path], Mapping[str, Any]]
@@ -99,7 +100,7 @@ def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) ->
         found = known.get(identity["sha256"])
         if found is not None and _is_record_of(found, identity) and _done(run, plan, manifest, out) is None:
             _begin(_folder(run, out), identity)
-            write_json(_folder(run, out) / RESULT, found)
+            write_json(_folder(run, out) / RESULT, {**found, _TAKEN: True})
             taken += 1
     return taken
 
@@ -203,6 +204,8 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
     if done is not None:
         return done
     members, trained = plan.member_runs(run), plan.trained_run(run)
+    for each in members if trained is None else [trained]:
+        _require_network(each, out)
     before = [_complete(each, plan, manifest, out, hands) for each in (members if trained is None else [trained])]
     started, cost = _pretrained(run, plan, manifest, out, hands)
     _logger.info("%s: %d iterations", run.key, run.iterations)
@@ -220,9 +223,27 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
     seconds = sum(each["seconds"] for each in before) + earlier + time.monotonic() - begin
     cost |= _taken_from(before) if before else _told_by(folder, hands)
     result = {**_identity(run, plan, manifest), "seconds": round(seconds, 1), **cost, "dice": dice}
+    result |= _groups_of(manifest, plan)
     write_json(folder / RESULT, result)
     _logger.info("%s: done in %.0f s", run.key, seconds)
     return result
+
+
+def _require_network(run: Run, out: Path) -> None:
+    """Forget a result that came from another study.json, where the network behind it is needed and is not here."""
+    path = _folder(run, out) / RESULT
+    if path.is_file() and (_read_json(path) or {}).get(_TAKEN):
+        _logger.info("%s: trained again, because its result was taken and its network is needed", run.key)
+        path.unlink()
+
+
+def _groups_of(manifest: Manifest, plan: StudyPlan) -> dict[str, dict[str, int]]:
+    """Return the number of the patient of each scored case where a patient has several; no name leaves the manifest."""
+    groups = {case.id: case.group for case in manifest.part(plan.part)}
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups.values()))}
+    if len(numbers) == len(groups):
+        return {}
+    return {"groups": {case: numbers[group] for case, group in groups.items()}}
 
 
 def _taken_from(before: list[dict[str, Any]]) -> dict[str, Any]:

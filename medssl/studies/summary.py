@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medssl.evaluation.statistics import MINIMUM_GROUPS, draw_groups
 from medssl.studies.plan import Arm, StudyPlan
 
 Results = Sequence[dict[str, Any]]
 _Table = dict[tuple[int, int], dict[str, float]]  # (draw, seed) -> case -> mean Dice
+_Groups = Mapping[str, str]  # case -> patient
 
 HEADINGS = ("labelled", "arm", "Dice", "difference", "against", "p (Holm)", "draws", "seconds a run")
 BOOTSTRAP = 4000
 MINIMUM_DRAWS = 3
+MINIMUM_DRAWS_OF_P = 6  # with fewer, no test of draws could reach the p-values that resampling would print
 # Share of the budget that a run may lie beside it before that is told
 _BESIDE = 0.02
 INTERVAL = (
-    "95% intervals: draws of labelled cases are resampled first, then cases within a draw "
-    f"({BOOTSTRAP} times, percentiles); none with fewer than {MINIMUM_DRAWS} draws. Seeds of one draw are averaged; "
-    "where there is no other draw, they are resampled in the place of draws. p: two-sided, from the same resamples, "
-    f"which resolve no less than 1 in {BOOTSTRAP}, corrected by Holm over the table; few cases make it look surer than "
-    "it is."
+    "95% intervals: draws of labelled cases are resampled first, then patients (cases, where none is named) within a "
+    f"draw ({BOOTSTRAP} times, percentiles); none with fewer than {MINIMUM_DRAWS} draws or {MINIMUM_GROUPS} patients. "
+    "Seeds of one draw are averaged; where there is no other draw, they are resampled in the place of draws. A case "
+    "whose Dice is undefined in a run (nothing there and nothing found) is left out of every run. p: two-sided, from "
+    f"the same resamples, which resolve no less than 1 in {BOOTSTRAP}, corrected by Holm over the table; none with "
+    f"fewer than {MINIMUM_DRAWS_OF_P} draws. Few draws make both look surer than they are (docs/studies.md)."
 )
 
 
@@ -35,9 +39,9 @@ class Estimate:
 
     Attributes:
         mean: Mean Dice, or mean difference.
-        low: 2.5th percentile; None with fewer than `MINIMUM_DRAWS` draws.
+        low: 2.5th percentile; None with fewer than `MINIMUM_DRAWS` draws or `MINIMUM_GROUPS` patients.
         high: 97.5th percentile.
-        p: Two-sided bootstrap p-value of a difference; None for a mean.
+        p: Two-sided bootstrap p-value of a difference; None for a mean, or with fewer than `MINIMUM_DRAWS_OF_P` draws.
         draws: Number of draws.
         cases: Number of cases scored in each.
         seeds: Number of seeds that are in the place of draws; 0 where there are several draws.
@@ -97,7 +101,7 @@ def summarise(plan: StudyPlan, results: Results, *, seed: int = 0) -> list[Row]:
         for arm in plan.arms:
             if tables[arm.name]:
                 costs = {key: _mean_of(results, arm.name, count, key) for key in ("seconds", "patches")}
-                rows.append(_row(plan, arm, count, tables, costs, seed=seed))
+                rows.append(_row(plan, arm, count, tables, costs, groups=_groups(results), seed=seed))
     return _with_holm(rows)
 
 
@@ -111,30 +115,48 @@ def contrast(results: Results, arm: str, against: str, labelled: int, *, seed: i
         labelled: Number of labelled cases.
         seed: Seed of the bootstrap.
     """
-    return _difference(_table(results, arm, labelled), _table(results, against, labelled), seed)
+    tables = (_table(results, each, labelled) for each in (arm, against))
+    return _difference(*tables, groups=_groups(results), seed=seed)
 
 
-def labels_saved(rows: Sequence[Row], baseline: str) -> dict[str, dict[int, float | None]]:
-    """Return for each arm and number of labels how many labels the baseline needs for the same Dice.
+def labels_saved(rows: Sequence[Row]) -> dict[str, dict[int, float | None]]:
+    """Return for each arm and number of labels how many labels its arm of comparison needs for the same Dice.
 
-    Interpolated linearly in the logarithm of the number of labels; None outside the baseline's measured range.
+    Interpolated linearly in the logarithm of the number of labels; None outside what was measured of that arm, and
+    where its curve has this Dice more than once.
     """
-    base = sorted((row.labelled, row.dice.mean) for row in rows if row.arm == baseline)
     found: dict[str, dict[int, float | None]] = {}
     for row in rows:
-        if row.arm != baseline:
+        if row.against:
+            base = sorted((each.labelled, each.dice.mean) for each in rows if each.arm == row.against)
             found.setdefault(row.arm, {})[row.labelled] = _needed(base, row.dice.mean)
     return found
 
 
-def estimate(values: NDArray[np.float64], *, seed: int = 0, paired: bool = False, of_seeds: bool = False) -> Estimate:
-    """Return the mean of a table (draws, cases), or (seeds, cases), with a two-level bootstrap interval; `INTERVAL`."""
+def estimate(
+    values: NDArray[np.float64],
+    *,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+    paired: bool = False,
+    of_seeds: bool = False,
+) -> Estimate:
+    """Return the mean of a table (draws, cases), or (seeds, cases), with a two-level bootstrap interval; `INTERVAL`.
+
+    Args:
+        values: Dice, or differences of it.
+        groups: The patient of each case; by default every case has its own.
+        seed: Seed of the bootstrap.
+        paired: Whether the values are differences, which have a p-value.
+        of_seeds: Whether the lines are the seeds of one draw.
+    """
     replicates, cases = values.shape
+    groups = [str(number) for number in range(cases)] if groups is None else groups
     low = high = p = None
-    if replicates >= MINIMUM_DRAWS:
-        means = _bootstrap(values, seed)
+    if replicates >= MINIMUM_DRAWS and len(set(groups)) >= MINIMUM_GROUPS:
+        means = _bootstrap(values, groups, seed)
         low, high = (float(each) for each in np.percentile(means, [2.5, 97.5]))
-        if paired:
+        if paired and replicates >= MINIMUM_DRAWS_OF_P:
             share = min(float((means <= 0).mean()), float((means >= 0).mean()))
             p = min(1.0, max(2 * share, 1 / BOOTSTRAP))
     draws, seeds = (1, replicates) if of_seeds else (replicates, 0)
@@ -168,9 +190,10 @@ def _shown_p(row: Row) -> str:
 
 def notes(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:
     """Return the paragraphs below the table: what the intervals are, budgets that were not kept, labels saved."""
+    against = {row.arm: row.against for row in rows}
     saved = [
-        f"{arm} with {_labels(count)} equals {plan.baseline} with about {needed:.1f}."
-        for arm, counts in labels_saved(rows, plan.baseline).items()
+        f"{arm} with {_labels(count)} equals {against[arm]} with about {needed:.1f}."
+        for arm, counts in labels_saved(rows).items()
         for count, needed in counts.items()
         if needed is not None and needed > count
     ]
@@ -205,37 +228,53 @@ def _labels(count: int) -> str:
 
 
 def _row(
-    plan: StudyPlan, arm: Arm, count: int, tables: dict[str, _Table], costs: dict[str, float | None], *, seed: int
+    plan: StudyPlan,
+    arm: Arm,
+    count: int,
+    tables: dict[str, _Table],
+    costs: dict[str, float | None],
+    *,
+    groups: _Groups,
+    seed: int,
 ) -> Row:
     own = tables[arm.name]
     against = plan.ensemble_baseline if arm.group == "ensemble" and plan.ensemble_baseline else plan.baseline
-    difference = None if arm.name == against else _difference(own, tables.get(against, {}), seed)
+    difference = None if arm.name == against else _difference(own, tables.get(against, {}), groups=groups, seed=seed)
     return Row(
         arm=arm.name,
         labelled=count,
-        dice=_estimate(own, seed),
+        dice=_estimate(own, groups=groups, seed=seed),
         difference=difference,
         against="" if arm.name == against else against,
         p_holm=None,
-        per_draw=tuple(float(each) for each in _by_draw(own).mean(1)),
+        per_draw=tuple(float(each) for each in _by_draw(own)[0].mean(1)),
         seconds=costs["seconds"] or 0.0,
         patches=costs["patches"],
     )
 
 
-def _difference(own: _Table, other: _Table, seed: int) -> Estimate | None:
+def _difference(own: _Table, other: _Table, *, groups: _Groups, seed: int) -> Estimate | None:
     common = sorted(own.keys() & other.keys())
     if not common:
         return None
-    return _estimate({key: _minus(own[key], other[key]) for key in common}, seed, paired=True)
+    return _estimate({key: _minus(own[key], other[key]) for key in common}, groups=groups, seed=seed, paired=True)
 
 
 def _table(results: Results, arm: str, count: int) -> _Table:
     return {
-        (each["draw"], each["seed"]): {case: score["mean"] or 0.0 for case, score in each["dice"].items()}
+        (each["draw"], each["seed"]): defined
         for each in results
-        if each["arm"] == arm and each["labelled"] == count and "dice" in each
+        if each["arm"] == arm and each["labelled"] == count and (defined := _defined(each.get("dice", {})))
     }
+
+
+def _defined(dice: Mapping[str, Mapping[str, float | None]]) -> dict[str, float]:
+    return {case: mean for case, score in dice.items() if (mean := score["mean"]) is not None}
+
+
+def _groups(results: Results) -> _Groups:
+    """Return the patient of each case that has others, by the number that results give him."""
+    return {case: str(group) for each in results for case, group in each.get("groups", {}).items()}
 
 
 def _mean_of(results: Results, arm: str, count: int, key: str) -> float | None:
@@ -247,30 +286,29 @@ def _minus(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
     return {case: a[case] - b[case] for case in a if case in b}
 
 
-def _estimate(table: _Table, seed: int, *, paired: bool = False) -> Estimate:
+def _estimate(table: _Table, *, groups: _Groups, seed: int, paired: bool = False) -> Estimate:
     """Return the estimate of a table; where all runs are of one draw, its seeds take the place of draws."""
-    if len({draw for draw, _ in table}) > 1 or len(table) == 1:
-        return estimate(_by_draw(table), seed=seed, paired=paired)
-    seeds = {(number, 0): scores for (_, number), scores in table.items()}
-    return estimate(_by_draw(seeds), seed=seed, paired=paired, of_seeds=True)
+    of_seeds = len({draw for draw, _ in table}) == 1 < len(table)
+    values, cases = _by_draw({(number, 0): scores for (_, number), scores in table.items()} if of_seeds else table)
+    patients = [groups.get(case, f"case {case}") for case in cases]
+    return estimate(values, groups=patients, seed=seed, paired=paired, of_seeds=of_seeds)
 
 
-def _by_draw(table: _Table) -> NDArray[np.float64]:
-    """Return (draws, cases), the seeds of each draw averaged, over the cases that every run has."""
+def _by_draw(table: _Table) -> tuple[NDArray[np.float64], list[str]]:
+    """Return (draws, cases), the seeds of each draw averaged, over the cases that every run has, and these cases."""
     cases = sorted(set.intersection(*(set(scores) for scores in table.values())))
     rows: dict[int, list[list[float]]] = {}
     for (draw, _), scores in sorted(table.items()):
         rows.setdefault(draw, []).append([scores[case] for case in cases])
-    return np.array([np.mean(each, axis=0) for each in rows.values()], dtype=np.float64)
+    return np.array([np.mean(each, axis=0) for each in rows.values()], dtype=np.float64), cases
 
 
-def _bootstrap(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    rng = np.random.default_rng(seed)
-    draws, cases = values.shape
-    chosen = rng.integers(draws, size=(BOOTSTRAP, draws))
-    # a case is the same patient in every draw of labels, so one resampling of cases serves all draws of a sample
-    times = rng.multinomial(cases, np.full(cases, 1 / cases), size=BOOTSTRAP)
-    per_draw = times @ values.T / cases  # (BOOTSTRAP, draws)
+def _bootstrap(values: NDArray[np.float64], groups: Sequence[str], seed: int) -> NDArray[np.float64]:
+    draws, _ = values.shape
+    chosen = np.random.default_rng(seed).integers(draws, size=(BOOTSTRAP, draws))
+    # a patient is the same in every draw of labels, so one resampling of patients serves all draws of a sample
+    weights = np.concatenate(list(draw_groups(groups, seed=seed + 1, draws=BOOTSTRAP)))
+    per_draw = weights @ values.T / weights.sum(1, keepdims=True)  # (BOOTSTRAP, draws)
     means: NDArray[np.float64] = np.take_along_axis(per_draw, chosen, axis=1).mean(1)
     return means
 
@@ -285,10 +323,13 @@ def _with_holm(rows: list[Row]) -> list[Row]:
 
 
 def _needed(base: Sequence[tuple[int, float]], dice: float) -> float | None:
-    for (few, low), (more, high) in itertools.pairwise(base):
-        if low <= dice <= high and high > low:
-            return float(few * (more / few) ** ((dice - low) / (high - low)))
-    return None
+    crossings = {
+        (float(few * (more / few) ** ((dice - low) / (high - low))), high > low)
+        for (few, low), (more, high) in itertools.pairwise(base)
+        if min(low, high) <= dice <= max(low, high) and high != low
+    }
+    needed = {count for count, _ in crossings}
+    return needed.pop() if len(needed) == 1 and all(rises for _, rises in crossings) else None
 
 
 def _shown(estimate: Estimate, *, signed: bool = False) -> str:

@@ -6,6 +6,7 @@ import pytest
 from studies.small_study import Deadly, Recorder, manifest, plan
 
 from medssl.core.errors import ConfigError, TrainingError
+from medssl.core.files import write_json
 from medssl.data.manifest import load_manifest
 from medssl.studies.run import read_results, run_study, take_results
 
@@ -264,6 +265,19 @@ def test_single_views_are_those_of_the_trained_arm_and_are_averaged(tmp_path: Pa
     single = next(each for each in results if each["arm"] == "better_single")
     assert single["dice"]["v1"]["mean"] == pytest.approx(0.61)
     assert single["iterations"] == 25
+
+
+def test_views_of_a_run_whose_result_was_taken_are_those_of_a_network_trained_here(tmp_path: Path) -> None:
+    kept = run_study(plan(), manifest(), tmp_path / "there", Recorder().hands)
+    write_json(tmp_path / "study.json", {"runs": [each for each in kept if each["arm"] == "better"]})
+    changed = plan(arms=_with_views())
+    assert take_results(changed, manifest(), tmp_path / "here", tmp_path / "study.json") == 6
+    recorder = Recorder()
+    run_study(changed, manifest(), tmp_path / "here", recorder.hands, only=["better"])
+    assert recorder.ran == []
+    results = run_study(changed, manifest(), tmp_path / "here", recorder.hands, only=["better_single"])
+    assert len([key for key in recorder.ran if key.startswith("better/")]) == 6
+    assert not [each for each in results if "error" in each or "taken" in each]
 
 
 def test_a_new_kind_of_arm_leaves_finished_runs_alone(tmp_path: Path) -> None:

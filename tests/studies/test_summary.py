@@ -1,10 +1,22 @@
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from studies.small_study import Recorder, manifest, plan
 
-from medssl.studies.summary import Row, contrast, estimate, labels_saved, markdown, notes, summarise, table
+from medssl.studies.summary import (
+    BOOTSTRAP,
+    Row,
+    _with_holm,
+    contrast,
+    estimate,
+    labels_saved,
+    markdown,
+    notes,
+    summarise,
+    table,
+)
 
 
 @pytest.fixture
@@ -43,10 +55,11 @@ def test_any_two_arms_can_be_contrasted(tmp_path) -> None:
     assert contrast(runs, "better", "plain", 99) is None
 
 
-def test_holm_multiplies_the_smallest_p_by_the_number_of_contrasts(rows: list[Row]) -> None:
-    tested = [each for each in rows if each.p_holm is not None]
-    assert len(tested) == 2
-    assert tested[0].p_holm == pytest.approx(2 * tested[0].difference.p)
+def test_holm_takes_the_rank_of_a_p_value_and_never_falls_below_an_earlier_one(rows: list[Row]) -> None:
+    better = row(rows, "better", 1)
+    tested = [replace(better, difference=replace(better.difference, p=p)) for p in (0.01, 0.04, 0.03)]
+    untested = replace(better, difference=replace(better.difference, p=None))
+    assert [each.p_holm for each in _with_holm([*tested, untested])] == [*map(pytest.approx, (0.03, 0.06, 0.06)), None]
 
 
 def test_two_level_interval_agrees_with_a_plain_loop() -> None:
@@ -66,21 +79,80 @@ def test_two_draws_have_no_interval() -> None:
 
 
 def test_difference_of_zero_has_a_p_of_one() -> None:
-    assert estimate(np.zeros((4, 5)), paired=True).p == 1.0
+    assert estimate(np.zeros((6, 5)), paired=True).p == 1.0
 
 
-def test_labels_saved_are_read_off_the_baseline(rows: list[Row]) -> None:
-    saved = labels_saved(rows, "plain")
-    assert saved["plain_three"][1] is None  # 0.72 lies above what the baseline was measured at
-    assert saved["better"][1] is None
-    assert labels_saved(rows, "better")["plain"][2] is None
+def test_few_draws_have_no_p_and_few_patients_no_interval() -> None:
+    values = np.ones((6, 4))
+    assert estimate(values, paired=True).p == 1 / BOOTSTRAP
+    assert (estimate(values[:5], paired=True).p, estimate(values[:5], paired=True).low) == (None, 1.0)
+    assert estimate(values, groups=["a", "a", "b", "b"], paired=True).low is None
+
+
+def test_scans_of_one_patient_are_resampled_together(tmp_path) -> None:
+    rng = np.random.default_rng(3)
+    values = np.repeat(rng.normal(0.0, 1.0, (8, 6)).mean(0, keepdims=True), 4, axis=1).repeat(8, axis=0)
+    patients = [str(number) for number in range(6) for _ in range(4)]
+    apart, together = estimate(values), estimate(values, groups=patients)
+    assert together.high - together.low > 1.5 * (apart.high - apart.low)  # 4 scans alike: twice as wide
+    one_scan_each = estimate(values[:, ::4])
+    assert (together.low, together.high) == pytest.approx((one_scan_each.low, one_scan_each.high))
+
+
+def test_patients_of_the_manifest_reach_the_interval_as_numbers(tmp_path) -> None:
+    from medssl.studies.run import run_study
+
+    cases = tuple(
+        case.model_copy(update={"patient": f"Miller {number // 2}"}) for number, case in enumerate(manifest().test)
+    )
+    results = run_study(plan(), manifest().model_copy(update={"test": cases}), tmp_path, Recorder().hands)
+    assert results[0]["groups"] == {"v0": 0, "v1": 0, "v2": 1, "v3": 1, "v4": 2}
+    assert "Miller" not in json.dumps(results)
+    plain = [{key: value for key, value in each.items() if key != "groups"} for each in results]
+    wide, narrow = (row(summarise(plan(), each), "plain", 1).dice for each in (results, plain))
+    assert wide.high - wide.low > narrow.high - narrow.low
+
+
+def test_a_case_with_nothing_to_find_and_nothing_found_is_in_no_mean(tmp_path) -> None:
+    from medssl.studies.run import run_study
+
+    results = run_study(plan(), manifest(), tmp_path, Recorder().hands)
+    results[0]["dice"]["v4"]["mean"] = None
+    found = row(summarise(plan(), results), "plain", 1)
+    assert found.dice.cases == 4
+    assert found.dice.mean == pytest.approx(0.5 + 0.05 + 0.02 + 0.015)  # the mean of v0 to v3
+
+
+def _at(rows: list[Row], levels: dict[tuple[str, int], float]) -> list[Row]:
+    """Rows of "plain" and "better" whose mean Dice is given."""
+    named = {
+        "plain": row(rows, "plain", 1),
+        "better": row(rows, "better", 1),
+        "plain_three": row(rows, "plain_three", 1),
+    }
+    return [
+        replace(named[arm], labelled=count, dice=estimate(np.full((3, 4), dice)))
+        for (arm, count), dice in levels.items()
+    ]
 
 
 def test_labels_saved_interpolates_between_measured_counts(rows: list[Row]) -> None:
-    three = [row(rows, "plain", 1), row(rows, "plain", 2), row(rows, "better", 1)]
-    levels = (0.6, 0.8, 0.7)
-    half = [Row(**{**vars(r), "dice": estimate(np.full((3, 4), dice))}) for r, dice in zip(three, levels, strict=True)]
-    assert labels_saved(half, "plain")["better"][1] == pytest.approx(2**0.5)
+    found = _at(rows, {("plain", 1): 0.6, ("plain", 2): 0.8, ("better", 1): 0.7, ("better", 2): 0.9})
+    assert labels_saved(found) == {"better": {1: pytest.approx(2**0.5), 2: None}}
+
+
+def test_labels_saved_are_read_off_the_arm_of_comparison(rows: list[Row]) -> None:
+    found = _at(rows, {("plain", 1): 0.6, ("plain", 2): 0.8, ("plain_three", 1): 0.7, ("plain_three", 2): 0.9})
+    fused = replace(found[0], arm="fused", against="plain_three")
+    assert labels_saved([*found, replace(fused, dice=estimate(np.full((3, 4), 0.8)))])["fused"][1] == pytest.approx(
+        2**0.5
+    )
+    assert "plain_three" not in labels_saved(found)
+
+
+def test_labels_saved_are_not_read_off_a_curve_that_has_the_dice_twice(rows: list[Row]) -> None:
+    found = _at(rows, {("plain", 1): 0.6, ("plain", 2): 0.8, ("plain", 4): 0.65, ("better", 1): 0.7})
+    assert labels_saved(found) == {"better": {1: None}}
 
 
 def test_table_names_arms_intervals_and_their_meaning(rows: list[Row]) -> None:
@@ -126,4 +198,6 @@ def test_seeds_take_the_place_of_draws_where_there_is_one_draw(tmp_path) -> None
 
 
 def test_a_p_value_below_what_resampling_resolves_is_a_bound(rows: list[Row]) -> None:
-    assert [line[5] for line in table(rows) if line[1] == "better"] == ["< 0.0005", "< 0.0005"]
+    better = row(rows, "better", 1)
+    tested = [replace(better, difference=replace(better.difference, p=p)) for p in (1 / BOOTSTRAP, 0.02)]
+    assert [line[5] for line in table(_with_holm(tested))] == ["< 0.0005", "0.02"]
