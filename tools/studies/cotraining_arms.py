@@ -42,6 +42,7 @@ ABOUT = {
     "ablation": "What the parts of co-training are worth, against it as it is by default. On development cases. ",
 }
 EARLY = {"cotraining_start": 0.2, "cotraining_rise": 0.3}  # the longer it lasts, the fewer iterations it gets
+RATE = 2e-3  # of the bundle
 Content = dict[str, Any]
 
 
@@ -55,6 +56,8 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=3000)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--network", choices=["segresnet", "unet"], default="segresnet")
+    parser.add_argument("--spacing", type=float, help="voxel size of every arm in mm; default: as planned for the data")
+    parser.add_argument("--rate", type=float, default=RATE, help="learning rate of every arm")
     options = parser.parse_args()
     require_same_options(options.out, options, may_change=("labelled", "draws"))
     for name, change in ARMS.items():
@@ -62,6 +65,7 @@ def main() -> None:
     known = ["all"] if options.question == "full" else options.labelled
     draws = labelled_draws(options.data, options.dataset, known, options.draws)
     content = plan(options.question, options.dataset, draws, options.budget)
+    set_for_all(content["arms"], spacing=options.spacing, rate=options.rate)
     if options.network == "unet":
         content["name"] += ", the yardstick's UNet in every arm"
         for arm in content["arms"]:
@@ -200,6 +204,17 @@ def plan(question: str, dataset: str, draws: dict[str, list[list[str]]], budget:
     }
 
 
+def set_for_all(arms: list[Content], *, spacing: float | None, rate: float) -> None:
+    """Give every arm that is trained a voxel size and a learning rate; a rate that an arm sets is scaled with it."""
+    given = {} if spacing is None else {"resample_to_spacing": [spacing] * 3}
+    for arm in arms:
+        own = arm.get("set", {})
+        rates = {"learning_rate": own.get("learning_rate", RATE) * rate / RATE}
+        values = {**own, **given, **(rates if rate != RATE else {})}
+        if "bundle" in arm and values:
+            arm["set"] = values
+
+
 def main_arms() -> list[Content]:
     """Return the arms by what they decide; those of the primary contrast first."""
     cotraining = _views("cotraining") | {"set": {"stochastic_passes": 0}}
@@ -219,7 +234,7 @@ def main_arms() -> list[Content]:
 
 def tuning_arms() -> list[Content]:
     """Return three settings of supervised training, and as many of co-training."""
-    others = {"supervised_half_rate": 1e-3, "supervised_double_rate": 4e-3}
+    others = {"supervised_half_rate": RATE / 2, "supervised_double_rate": RATE * 2}
     single = _single("supervised", patches=2)
     return [
         *(
