@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from monai.data import CacheDataset
+from monai.transforms import Compose, MapLabelValued
 
 from medssl.core.errors import ConfigError, ImageError, MedsslError
 from medssl.core.seeding import derive_seed
+from medssl.core.strict_json import parse_json
 from medssl.data.images import is_image_file
 from medssl.data.manifest import PARTS, Case, Manifest, load_manifest, resolve_image, resolve_label
 from medssl.data.volume_checks import size_of_regular_file
@@ -141,11 +143,12 @@ def pseudo_labelled_cases(*, manifest: str, data_root: str | None = None, predic
     Args:
         manifest: Manifest file.
         data_root: Folder the manifest's paths start from; the manifest's own folder by default.
-        predictions: Folder with `<case id>.nii.gz`.
+        predictions: Folder with `<case id>.nii.gz`, whose values are the bundle's channels, and the run's run.json.
 
     Raises:
-        ConfigError: If a case has no prediction.
+        ConfigError: If a case has no prediction, or they are of other classes.
     """
+    _require_same_classes(load_manifest(Path(manifest)), Path(predictions) / "run.json")
     found = [
         {**case, "label": str(Path(predictions) / f"{case['case_id']}.nii.gz")}
         for case in unlabeled_cases(manifest=manifest, data_root=data_root)
@@ -158,6 +161,37 @@ def pseudo_labelled_cases(*, manifest: str, data_root: str | None = None, predic
         )
         raise ConfigError(message)
     return found
+
+
+def _require_same_classes(manifest: Manifest, record: Path) -> None:
+    """Refuse predictions whose run tells other classes; a folder without a record is taken at its word."""
+    if not record.is_file():
+        return
+    try:
+        labels = {
+            int(value): str(name) for value, name in parse_json(record.read_text(encoding="utf-8"))["labels"].items()
+        }
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        message = f"{record}: expected the record of medssl infer with its labels, found something else ({error})."
+        raise ConfigError(message, fix="Write the predictions again, or remove the file.") from error
+    found = [name.casefold() for _, name in sorted(labels.items())]
+    wanted = [manifest.labels[str(value)].casefold() for value in manifest.label_values()]
+    if found != wanted:
+        message = (
+            f"{record}: expected predictions of {', '.join(wanted)}, as the manifest has, found {', '.join(found)}."
+        )
+        raise ConfigError(message, fix="Predict with a network that was trained on this manifest's classes.")
+
+
+def for_pseudo_labels(*, preprocessing: Compose) -> Compose:
+    """Return the transforms of labelled cases for cases whose label map a network of the same bundle made.
+
+    Such a map has the bundle's channels already, which a dataset of other label values has still to be mapped to.
+
+    Args:
+        preprocessing: Transforms of the labelled stream.
+    """
+    return Compose([each for each in preprocessing.transforms if not isinstance(each, MapLabelValued)])
 
 
 def cases_with_lesion(data: Sequence[Mapping[str, Any]]) -> list[bool]:

@@ -8,7 +8,7 @@ from medssl.networks.slice_net import SliceNet
 from medssl.networks.slice_unet import SliceUNet
 from medssl.networks.split import SplitNetwork, SplitSegResNet
 from medssl.networks.split_unet import SplitUNet
-from medssl.networks.twin_net import TwinNet, twins
+from medssl.networks.twin_net import TwinNet
 from medssl.networks.view_net import ViewNet
 from medssl.networks.views import VIEWS, View, parse_views
 
@@ -27,5 +27,4 @@ __all__ = [
     "View",
     "ViewNet",
     "parse_views",
-    "twins",
 ]

@@ -10,16 +10,12 @@ import torch
 from torch import nn
 from training.small_run import small_run
 
-from medssl.networks.twin_net import TwinNet
+from medssl.networks import TwinNet
 from medssl.training.patches import PatchCount
 
 
-def _convolution(in_channels: int, out_channels: int) -> nn.Module:
-    return nn.Conv3d(in_channels, out_channels, 1)
-
-
 def test_each_network_counts_and_passes_without_a_graph_do_not() -> None:
-    network, image = TwinNet(network=_convolution), torch.zeros(4, 1, 2, 2, 2)
+    network, image = TwinNet(first=nn.Conv3d(1, 2, 1), second=nn.Conv3d(1, 2, 1)), torch.zeros(4, 1, 2, 2, 2)
     count = PatchCount(network.independent_parts())
     network(image)
     network.first(image[:3])

@@ -32,7 +32,7 @@ SOURCE = "hippocampus_mri_umct"
 PRIMARY = (
     "Primary contrast, fixed before any case was scored: co-training of three views (weighted by uncertainty) minus "
     "the ensemble of three supervised networks, at equal patches passed forward and back. Last checkpoints; of mean "
-    "teacher and UA-MT the teacher, of CPS both networks fused. "
+    "teacher and UA-MT the teacher, of CPS the first network. "
 )
 ABOUT = {
     "first": "Does co-training help a network that is trained as well as labels alone allow? On development cases. ",
@@ -42,7 +42,7 @@ ABOUT = {
     "ablation": "What the parts of co-training are worth, against it as it is by default. On development cases. ",
 }
 EARLY = {"cotraining_start": 0.2, "cotraining_rise": 0.3}  # the longer it lasts, the fewer iterations it gets
-RATE = 2e-3  # of the bundle
+RATE, PASSES = 2e-3, 10  # of the bundle
 Content = dict[str, Any]
 
 
@@ -57,6 +57,9 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--network", choices=["segresnet", "unet"], default="segresnet")
     parser.add_argument("--spacing", type=float, help="voxel size of every arm in mm; default: as planned for the data")
+    parser.add_argument(
+        "--passes", type=int, default=PASSES, help="stochastic passes of the arms of views that take any"
+    )
     parser.add_argument("--rate", type=float, default=RATE, help="learning rate of every arm")
     options = parser.parse_args()
     require_same_options(options.out, options, may_change=("labelled", "draws"))
@@ -65,7 +68,7 @@ def main() -> None:
     known = ["all"] if options.question == "full" else options.labelled
     draws = labelled_draws(options.data, options.dataset, known, options.draws)
     content = plan(options.question, options.dataset, draws, options.budget)
-    set_for_all(content["arms"], spacing=options.spacing, rate=options.rate)
+    set_for_all(content["arms"], spacing=options.spacing, rate=options.rate, passes=options.passes)
     if options.network == "unet":
         content["name"] += ", the yardstick's UNet in every arm"
         for arm in content["arms"]:
@@ -96,43 +99,16 @@ def supervised(content: Content) -> None:
     _one_network(content)
     del content["unlabeled"], content["unlabeled_datalist"], content["train"]["weight"]
     content["train"]["dataloader"].pop("unlabeled")
-    content["train"]["step"] = _step("medssl.methods.supervised.SupervisedStep")
+    content["train"]["step"] = {
+        "_target_": "medssl.methods.supervised.SupervisedStep",
+        "loss": "@train#loss",
+        "optimization": "@train#optimization",
+    }
 
 
-def mean_teacher(content: Content) -> None:
-    """The running mean of the network teaches it; the teacher is what is deployed."""
+def single(content: Content) -> None:
+    """One network, for the bundle's configurations of mean teacher, UA-MT and CPS."""
     _one_network(content)
-    _add_teacher(content)
-    content["train"]["step"] = _step(
-        "medssl.methods.baselines.MeanTeacherStep", teacher="@train#teacher", weight="@train#weight", seed="@seed"
-    )
-
-
-def ua_mt(content: Content) -> None:
-    """The same, only where the teacher is certain."""
-    _one_network(content)
-    _add_teacher(content)
-    content["train"]["threshold"] = {"_target_": "medssl.training.Ramp", "final": 1.0, "length": "@total_steps"}
-    content["train"]["step"] = _step(
-        "medssl.methods.baselines.UaMtStep",
-        teacher="@train#teacher",
-        weight="@train#weight",
-        threshold="@train#threshold",
-        seed="@seed",
-    )
-
-
-def cps(content: Content) -> None:
-    """Two networks teach each other."""
-    _one_network(content)
-    one = content["network_def"]
-    sizes = {key: one.pop(key) for key in ("in_channels", "out_channels")}
-    content["network_def"] = {"_target_": "medssl.networks.twin_net.TwinNet", **sizes}
-    content["network_def"]["network"] = {**one, "_mode_": "callable"}
-    _ramp(content)
-    content["train"]["step"] = _step(
-        "medssl.methods.baselines.CpsStep", network="@network", weight="@train#weight", seed="@seed"
-    )
 
 
 def views(content: Content) -> None:
@@ -173,9 +149,7 @@ ARMS = {
     for each in (
         views,
         supervised,
-        mean_teacher,
-        ua_mt,
-        cps,
+        single,
         two_views,
         six_views,
         view_net,
@@ -204,13 +178,17 @@ def plan(question: str, dataset: str, draws: dict[str, list[list[str]]], budget:
     }
 
 
-def set_for_all(arms: list[Content], *, spacing: float | None, rate: float) -> None:
-    """Give every arm that is trained a voxel size and a learning rate; a rate that an arm sets is scaled with it."""
+def set_for_all(arms: list[Content], *, spacing: float | None, rate: float, passes: int) -> None:
+    """Give every arm that is trained a voxel size and a learning rate; a rate that an arm sets is scaled with it.
+
+    Arms of views are given their passes too, unless passes are what they change.
+    """
     given = {} if spacing is None else {"resample_to_spacing": [spacing] * 3}
     for arm in arms:
         own = arm.get("set", {})
         rates = {"learning_rate": own.get("learning_rate", RATE) * rate / RATE}
-        values = {**own, **given, **(rates if rate != RATE else {})}
+        number = {"stochastic_passes": passes} if arm.get("group") == "ensemble" and passes != PASSES else {}
+        values = {**number, **own, **given, **(rates if rate != RATE else {})}
         if "bundle" in arm and values:
             arm["set"] = values
 
@@ -222,13 +200,13 @@ def main_arms() -> list[Content]:
         {"name": "supervised_three", "members": "supervised", "size": 3, "group": "ensemble"},
         _views("umct"),
         _single("supervised", patches=2),
-        _single("mean_teacher", patches=4),
+        _taught("mean_teacher", patches=4),
         cotraining,
         {"name": "umct_single", "single_views_of": "umct"},
         {"name": "cotraining_single", "single_views_of": "cotraining"},
         _views("views_supervised", patches=6) | {"set": {"cotraining_weight": 0.0}},
-        _single("ua_mt", patches=4),
-        {**_single("cps", patches=8), "group": "ensemble"},
+        _taught("ua_mt", patches=4),
+        _taught("cps", patches=8),
     ]
 
 
@@ -292,40 +270,17 @@ def _single(name: str, *, patches: int) -> Content:
     return {"name": name, "bundle": f"arms/hippocampus_mri_{name}", "patches_per_iteration": patches}
 
 
+def _taught(method: str, *, patches: int) -> Content:
+    """Return an arm of one network that learns from the archive as a configuration of the bundle says."""
+    return _single("single", patches=patches) | {"name": method, "config_files": ["train", f"train_{method}"]}
+
+
 def _one_network(content: Content) -> None:
     """Replace the views by the network of one, and take the co-training step out."""
     views = content["network_def"]
     network = {key: value for key, value in views["network"].items() if key != "_mode_"}
     content["network_def"] = network | {key: views[key] for key in ("in_channels", "out_channels")}
     del content["train"]["step"]
-
-
-def _step(target: str, **options: str) -> Content:
-    return {"_target_": target, "loss": "@train#loss", "optimization": "@train#optimization", **options}
-
-
-def _add_teacher(content: Content) -> None:
-    content["teacher_network"] = content["network_def"]
-    content["train"]["teacher"] = {
-        "_target_": "medssl.training.EmaTeacher",
-        "teacher": "$@teacher_network.to(@device)",
-        "student": "@network",
-    }
-    _ramp(content)
-    for handler in content["train"]["handlers"]:
-        if handler["_target_"].endswith("ResumeHandler"):
-            handler["parts"]["teacher"] = "@train#teacher"
-        if handler["_target_"].endswith("LastWeights"):
-            handler["network"] = "@teacher_network"
-
-
-def _ramp(content: Content) -> None:
-    """Weight of the unlabelled term: 0.1, reached after 40% of the run, for every baseline."""
-    content["train"]["weight"] = {
-        "_target_": "medssl.training.Ramp",
-        "final": 0.1,
-        "length": "$@total_steps * 0.4",
-    }
 
 
 def _read(path: Path) -> Content:

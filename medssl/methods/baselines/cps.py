@@ -60,7 +60,7 @@ class CpsStep:
         autocast, key = self.optimization.autocast, (self.seed, "student", iteration)
         pair = [
             student_logits(engine, part, streams, key=(*key, number), autocast=autocast)
-            for number, part in enumerate(self.network.independent_parts())
+            for number, part in enumerate(self.network.twins())
         ]
         supervised = [self.loss(logits[:labelled], streams.labels) for logits in pair]
         crossed = [logits.new_zeros(()) for logits in pair]

@@ -9,7 +9,7 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor
 
 from medssl.core.errors import ConfigError
-from medssl.methods.baselines.teaching import step_output
+from medssl.methods.baselines.teaching import step_output, student_logits
 from medssl.training.mixup import Mixup
 from medssl.training.optimization import Optimization
 from medssl.training.streams import case_ids, read_streams
@@ -26,6 +26,7 @@ class SelfTrainingStep:
         optimization: The run's `Optimization`.
         pseudo_weight: Weight of the pseudo-labelled crops.
         mixup: Mixes the labelled crops with one another, and their labels, as in `SupervisedStep`.
+        seed: Seed of the run; dropout depends on it, the iteration and a sample's place only.
     """
 
     def __init__(
@@ -35,11 +36,13 @@ class SelfTrainingStep:
         optimization: Optimization,
         pseudo_weight: float = 1.0,
         mixup: Mixup | None = None,
+        seed: int = 0,
     ) -> None:
         self.loss = loss
         self.optimization = optimization
         self.pseudo_weight = pseudo_weight
         self.mixup = mixup
+        self.seed = seed
 
     def __call__(self, engine: Any, batch: dict[str, Any]) -> dict[str, Any]:
         """Run one iteration of MONAI's `SupervisedTrainer`."""
@@ -49,9 +52,8 @@ class SelfTrainingStep:
             mixed, target = self.mixup(streams.images, streams.labels, iteration=engine.state.iteration)
             streams = streams._replace(images=mixed)
         engine.network.train()
-        with self.optimization.autocast():
-            logits = engine.inferer(streams.joined, engine.network)
-        logits = logits.float()
+        key = (self.seed, "student", engine.state.iteration - 1)
+        logits = student_logits(engine, engine.network, streams, key=key, autocast=self.optimization.autocast)
         supervised = self.loss(logits[:labelled], target)
         pseudo = supervised.new_zeros(())
         if streams.unlabeled is not None:

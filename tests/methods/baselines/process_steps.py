@@ -7,7 +7,7 @@ from methods.baselines.small_steps import bare_engine, plain_optimization, small
 from methods.umct.process_steps import share, watched_gradients
 
 from medssl.losses import DiceCE
-from medssl.methods.baselines import CpsStep, MeanTeacherStep, UaMtStep
+from medssl.methods.baselines import CpsStep, MeanTeacherStep, SelfTrainingStep, UaMtStep
 from medssl.networks import TwinNet
 from medssl.training import Ramp, distribute, join_processes, share_weights
 from medssl.training.distributed import process_count, process_rank
@@ -20,33 +20,29 @@ def stepped(method: str, *, join: bool = False) -> Result:
     if join:
         join_processes(device="cpu")
     single = method != "cps"
-    bare = small_network(seed=1) if single else TwinNet(in_channels=1, out_channels=3, network=_twin)
+    bare = small_network(seed=1) if single else TwinNet(first=small_network(), second=small_network(seed=1))
     network = bare
     if join:
         network = distribute(bare, device="cpu") if single else share_weights(bare, device="cpu")
     optimization = plain_optimization(network)
-    options = {
-        "loss": DiceCE(),
-        "optimization": optimization,
-        "weight": Ramp(final=20.0),
-    }  # the loss in question is small
+    options = {"loss": DiceCE(), "optimization": optimization}
+    weight = Ramp(final=20.0)  # the loss in question is small
     if method == "mean_teacher":
-        step = MeanTeacherStep(**options, teacher=teacher_of(bare), noise=0.5)
+        step = MeanTeacherStep(**options, weight=weight, teacher=teacher_of(bare), noise=0.5)
     elif method == "ua_mt":
         threshold = Ramp(final=1.0, length=100)
-        step = UaMtStep(**options, teacher=teacher_of(bare), noise=0.5, threshold=threshold, passes=3)
+        step = UaMtStep(**options, weight=weight, teacher=teacher_of(bare), noise=0.5, threshold=threshold, passes=3)
+    elif method == "cps":
+        step = CpsStep(**options, weight=weight, network=network)
     else:
-        step = CpsStep(**options, network=network)
+        step = SelfTrainingStep(**options)
     gradients = watched_gradients(optimization.optimizer, bare)
-    batch = share(small_batch(), process_rank(), process_count())
-    output = step(bare_engine(network, iteration=51), batch)
-    return gradients, float(output["log"]["consistency_loss"])
+    batch = small_batch()
+    batch["unlabeled"]["label"] = 1 - batch["label"].clamp(max=1)  # read by self-training alone
+    output = step(bare_engine(network, iteration=51), share(batch, process_rank(), process_count()))
+    return gradients, float(output["log"]["pseudo_loss" if method == "self_training" else "consistency_loss"])
 
 
 def joined(method: str) -> Result:
     """`stepped` in one of several processes."""
     return stepped(method, join=True)
-
-
-def _twin(**options: int) -> object:
-    return small_network(classes=options["out_channels"], channels=options["in_channels"])

@@ -18,7 +18,8 @@ from medssl.training import Ramp
 def _twins(*, classes: int = 3, channels: int = 1) -> TwinNet:
     torch.manual_seed(0)
     part = partial(SplitSegResNet, init_filters=4, blocks_down=(1, 1), blocks_up=(1,), dropout_rate=0.0)
-    return TwinNet(in_channels=channels, out_channels=classes, network=part)
+    sizes = {"in_channels": channels, "out_channels": classes}
+    return TwinNet(first=part(**sizes), second=part(**sizes))
 
 
 def _step(network: TwinNet, *, weight: float = 0.1, optimization=None) -> CpsStep:

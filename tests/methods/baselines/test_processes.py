@@ -6,7 +6,7 @@ from methods.baselines.process_steps import joined, stepped
 from processes import in_processes
 
 
-@pytest.mark.parametrize("method", ["mean_teacher", "ua_mt", "cps"])
+@pytest.mark.parametrize("method", ["mean_teacher", "ua_mt", "cps", "self_training"])
 def test_two_processes_take_the_step_of_one_with_all_samples(method: str) -> None:
     gradients, consistency = stepped(method)
     assert consistency > 0.0
