@@ -101,6 +101,12 @@ def finetune(request: Request) -> Outcome:
             "made, run: torchrun --standalone --nproc_per_node=gpu --no-python medssl train NEW --manifest M --out RUN"
         )
         raise ConfigError(message)
+    if "fold" in request.overrides:
+        message = "--set fold: finetune decides itself what is held out, and scores that."
+        fix = (
+            "Name validation cases in the manifest, or use --folds, whose last network learns from all labelled cases."
+        )
+        raise ConfigError(message, fix=fix)
     if not request.from_scratch:
         _starting_weights(request.bundle)
     _require_bundle_name(request.out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -12,10 +13,13 @@ from phantoms import write_phantoms
 from medssl.bundle.catalog import find_bundle
 from medssl.bundle.finetune import Request, finetune
 from medssl.bundle.prepare import bundle_needs
+from medssl.bundle.resolve import build_network, load_config
 from medssl.cli.main import run
 from medssl.core import exit_codes
+from medssl.networks import ChannelDropout
 from medssl.reports.sources import read_sources
 
+_DOCS = Path(__file__).parents[2] / "docs"
 _BUNDLE = "hippocampus_mri_supervised"
 _QUICK = ["--set", "iterations_per_epoch=3", "--set", "amp=false", "--set", "num_workers=0", "--set", "val_interval=1"]
 
@@ -201,15 +205,22 @@ def test_labelled_and_unlabelled_scans_are_co_trained_on(partly_labelled: Path, 
 
 
 def test_a_configuration_of_the_bundle_changes_how_it_is_trained(partly_labelled: Path, tmp_path: Path, capsys) -> None:
-    out, network = tmp_path / "phantom_mri_taught", {"_target_": "SegResNet", "blocks_down": [1, 1], "blocks_up": [1]}
+    out, page = tmp_path / "phantom_mri_taught", (_DOCS / "cotraining.md").read_text()
+    network = re.search(r"--set '(network_def={.*?})'", page, re.DOTALL)[1]
     arguments = ["finetune", "hippocampus_mri_umct", "--manifest", str(partly_labelled), "--out", str(out), *_QUICK]
-    network["out_channels"] = "@output_classes"
-    arguments += ["--from-scratch", "--epochs", "1", "--set", f"network_def={json.dumps(network)}"]
+    arguments += ["--from-scratch", "--epochs", "1", "--set", network]
     assert run([*arguments, "--config", "train", "--config", "train_mean_techer"]) == exit_codes.USAGE
     assert "train_mean_teacher" in capsys.readouterr().err
     assert run([*arguments, "--config", "train", "--config", "train_mean_teacher"]) == exit_codes.OK
     assert '"consistency_loss"' in (out / "results" / "train_log.jsonl").read_text()
-    assert _json(out / "configs" / "inference.json")["network_def"]["blocks_down"] == [1, 1]
+    assert _json(out / "configs" / "inference.json")["network_def"]["_target_"] == "medssl.networks.SplitSegResNet"
+
+
+def test_the_network_of_views_on_the_page_of_co_training_can_be_made() -> None:
+    network = json.loads(re.search(r"`({[^`]*ViewNet[^`]*})`", (_DOCS / "cotraining.md").read_text())[1])
+    bundle = find_bundle("hippocampus_mri_umct")
+    made = build_network(load_config(bundle, overrides={"network_def#network": network, "dropout_rate": 0.25}))
+    assert {each.rate for each in made.modules() if isinstance(each, ChannelDropout)} == {0.25}
 
 
 def test_a_network_that_its_arguments_do_not_suit_is_a_usage_error(
@@ -219,6 +230,11 @@ def test_a_network_that_its_arguments_do_not_suit_is_a_usage_error(
     more = ["--from-scratch", "--set", f"network_def={json.dumps(network)}"]
     assert _finetune(partly_labelled, tmp_path / "phantom_mri_new", *more) == exit_codes.USAGE
     assert "num_channels (5) must be divisible" in capsys.readouterr().err
+
+
+def test_what_is_held_out_cannot_be_set(partly_labelled: Path, tmp_path: Path, capsys) -> None:
+    assert _finetune(partly_labelled, tmp_path / "phantom_mri_new", "--set", "fold=null") == exit_codes.USAGE
+    assert "or use --folds" in capsys.readouterr().err
 
 
 def test_another_way_of_training_needs_labels(unlabelled_target: Path, tmp_path: Path, capsys) -> None:

@@ -6,13 +6,16 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from medssl.core.errors import ConfigError, TrainingError
+from medssl.methods.umct.fusion import view_agreement
 from medssl.networks.multi_view_net import MultiViewNet
 from medssl.networks.split import evaluation_mode
+from medssl.training.distributed import mean_over_processes
 
 _ABSENT = 1e-4  # share of a crop below which a class is as good as absent, so that its ratio says nothing
 _AGREED = 0.99
@@ -21,6 +24,8 @@ _SHRUNK = 0.5
 
 class DriftGuard:
     """Stop a run whose classes grow or vanish, compared with the source network on the same crops.
+
+    Several processes judge the mean over the crops of all, and stop together. Belongs into the resume file's parts.
 
     Args:
         source: The network before adaptation, frozen; a second one of the same architecture.
@@ -52,7 +57,7 @@ class DriftGuard:
         self.lowest = lowest
         self.highest = highest
         self.interval = interval
-        self._looks: deque[tuple[Tensor, Tensor]] = deque(maxlen=window)
+        self._looks: deque[Tensor] = deque(maxlen=window)  # (2, C + 1): now and before, with the views' agreement
 
     def look(
         self,
@@ -78,25 +83,35 @@ class DriftGuard:
         with torch.no_grad(), evaluation_mode(self.source), autocast():
             before = self.source(image).float().softmax(1)
         now = torch.stack(list(probabilities)).mean(0)
-        self._looks.append((_shares(now), _shares(before)))
+        agreement = view_agreement(probabilities).reshape(1)
+        looked = torch.stack([torch.cat([_shares(each), agreement]) for each in (now, before)])
+        self._looks.append(mean_over_processes(looked).cpu())
         if len(self._looks) == self._looks.maxlen:
-            labels = torch.stack([each.argmax(1) for each in probabilities])
-            self._judge(iteration, agreement=float((labels == labels[0]).all(0).float().mean()))
+            self._judge(iteration)
 
-    def _judge(self, iteration: int, *, agreement: float) -> None:
-        now, before = (torch.stack(each).mean(0) for each in zip(*self._looks, strict=True))
-        for channel, (share, source) in enumerate(zip(now[1:].tolist(), before[1:].tolist(), strict=True), start=1):
+    def state_dict(self) -> dict[str, Any]:
+        """Return the looks so far."""
+        return {"looks": list(self._looks)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._looks.clear()
+        self._looks.extend(state["looks"])
+
+    def _judge(self, iteration: int) -> None:
+        (*now, agreement), (*before, _) = torch.stack(list(self._looks)).mean(0).tolist()
+        for channel, (share, source) in enumerate(zip(now[1:], before[1:], strict=True), start=1):
             ratio = share / source if source > _ABSENT else math.nan
             if ratio < self.lowest or ratio > self.highest:
                 _stop(iteration, f"class {channel} fills {ratio:.2g} times what the source network gave it")
-        foreground = float(now[1:].sum() / before[1:].sum().clamp_min(_ABSENT))
+        foreground = sum(now[1:]) / max(sum(before[1:]), _ABSENT)
         if agreement > _AGREED and foreground < _SHRUNK:
             _stop(iteration, f"the views agree on {agreement:.1%} of voxels and on {foreground:.2g} of the foreground")
 
 
 def _shares(probabilities: Tensor) -> Tensor:
-    """Return the mean probability of every class, (C,), on the CPU."""
-    return probabilities.mean(dim=(0, 2, 3, 4)).cpu()
+    """Return the mean probability of every class, (C,)."""
+    return probabilities.mean(dim=(0, 2, 3, 4))
 
 
 def _stop(iteration: int, found: str) -> None:

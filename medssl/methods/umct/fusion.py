@@ -83,3 +83,14 @@ def background_rules(weights: Tensor, foreground: Tensor, *, dominant: float = 0
     decides = weights.movedim(1, 0).flatten(1).amax(1) > dominant
     others = (foreground.sum() - foreground) / (views - 1)
     return decides & (foreground < share * others)
+
+
+def view_agreement(probabilities: Sequence[Tensor]) -> Tensor:
+    """Return the share of voxels for which all views name the same class, from one (B, C, X, Y, Z) for each view."""
+    labels = torch.stack([each.argmax(1) for each in probabilities])
+    return (labels == labels[0]).all(0).float().mean()
+
+
+def view_foreground(probabilities: Sequence[Tensor]) -> Tensor:
+    """Return each view's mean probability of not being background, (N,), from one (B, C, X, Y, Z) for each view."""
+    return torch.stack([1.0 - each[:, 0].mean() for each in probabilities])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from medssl.core.errors import ConfigError
 from medssl.methods.umct.checks import checked_views
 from medssl.methods.umct.drift import DriftGuard
+from medssl.methods.umct.fusion import view_agreement, view_foreground
 from medssl.methods.umct.gradients import gradient_logits
 from medssl.methods.umct.targets import Predictions, PseudoLabels
 from medssl.networks.fusion import fuse_logits
@@ -89,11 +90,9 @@ class SourceFreeStep:
         losses = self._losses(image, predictions, iteration, logits)
         output[CommonKeys.LOSS] = self.optimization.update(engine, losses, case_ids=case_ids(batch))
         output[CommonKeys.PRED] = fuse_logits(logits)
-        labels = torch.stack([each.argmax(1) for each in predictions.probabilities])
-        foreground = torch.stack([1.0 - each[:, 0].mean() for each in predictions.probabilities])
         output["log"] = {
-            "view_agreement": (labels == labels[0]).all(0).float().mean(),
-            "foreground": foreground.mean(),
+            "view_agreement": view_agreement(predictions.probabilities),
+            "foreground": view_foreground(predictions.probabilities).mean(),
         }
         return output
 

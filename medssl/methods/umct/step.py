@@ -11,7 +11,7 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 
 from medssl.methods.umct.checks import checked_views
-from medssl.methods.umct.fusion import background_rules, mean_weights
+from medssl.methods.umct.fusion import background_rules, mean_weights, view_agreement, view_foreground
 from medssl.methods.umct.gradients import gradient_logits
 from medssl.methods.umct.targets import Predictions, PseudoLabels
 from medssl.networks.fusion import fuse_logits
@@ -106,7 +106,7 @@ class UmctStep:
         return output
 
     def _watch(self, predictions: Predictions) -> None:
-        foreground = _foreground(predictions.probabilities)
+        foreground = view_foreground(predictions.probabilities)
         for name, rules in zip(self.network.view_names, background_rules(predictions.weights, foreground), strict=True):
             if rules:
                 text = (
@@ -173,15 +173,9 @@ class _Parts:
         names = self.step.network.view_names
         found["cotraining_loss"] = torch.stack(self.cotraining).mean()
         found["weight_above_0.9"] = (weights > 0.9).float().sum(1).mean()
-        labels = torch.stack([each.argmax(1) for each in probabilities])
-        found["view_agreement"] = (labels == labels[0]).all(0).float().mean()
-        for name, weight, foreground in zip(names, mean_weights(weights), _foreground(probabilities), strict=True):
+        found["view_agreement"] = view_agreement(probabilities)
+        for name, weight, foreground in zip(names, mean_weights(weights), view_foreground(probabilities), strict=True):
             found |= {f"weight_{name}": weight, f"foreground_{name}": foreground}
         if uncertainty is not None:
             found |= {f"uncertainty_{name}": each.mean() for name, each in zip(names, uncertainty, strict=True)}
         return found
-
-
-def _foreground(probabilities: Sequence[Tensor]) -> Tensor:
-    """Return each view's mean probability of not being background, (N,)."""
-    return torch.stack([1.0 - each[:, 0].mean() for each in probabilities])

@@ -50,6 +50,25 @@ def test_only_every_interval_is_looked_at() -> None:
     assert len(guard._looks) == 1
 
 
+def test_a_resumed_run_remembers_what_was_looked_at() -> None:
+    before, after = _guard(), _guard()
+    _look(before, 0.1, times=1)
+    after.load_state_dict(before.state_dict())
+    with pytest.raises(TrainingError, match=r"class 1 fills 0\.1 times"):
+        _look(after, 0.1, times=1)
+
+
+def test_processes_judge_the_crops_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_a_process_that_sees_no_change(value: torch.Tensor) -> torch.Tensor:
+        now, before = value
+        return torch.stack([(now + torch.cat([before[:-1], now[-1:]])) / 2, before])
+
+    monkeypatch.setattr("medssl.methods.umct.drift.mean_over_processes", with_a_process_that_sees_no_change)
+    _look(_guard(lowest=0.5), 0.1)  # 0.1 here and 1 there: 0.55 of all crops
+    with pytest.raises(TrainingError, match=r"class 1 fills 0\.55 times"):
+        _look(_guard(lowest=0.6), 0.1)
+
+
 def test_views_that_agree_on_half_of_the_foreground_stop_the_run() -> None:
     with pytest.raises(TrainingError, match="the views agree on"):
         _look(_guard(), 0.4)
