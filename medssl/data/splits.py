@@ -117,6 +117,11 @@ def keep_labeled_cases(manifest: Manifest, *, ids: Sequence[str]) -> Manifest:
     return _strip_others(manifest, set(ids))
 
 
+def unlabeled_case(case: Case) -> Case:
+    """Return a case of which nothing but the image is known; what learns from it must not be able to peek."""
+    return case.model_copy(update={"label": None, "class_": None, "fold": None})
+
+
 def assign_folds(manifest: Manifest, *, folds: int, seed: int) -> Manifest:
     """Write a fold, 0 to K - 1, into each training case: whole patients, and as many cases in each fold as can be.
 
@@ -186,7 +191,5 @@ def _draw(groups: list[_Group], wanted: int) -> list[Case]:
 
 def _strip_others(manifest: Manifest, keep: set[str]) -> Manifest:
     kept = tuple(case for case in manifest.training if case.id in keep)
-    # What is unlabelled must not be able to peek: neither label nor class stays
-    nothing = {"label": None, "class_": None, "fold": None}
-    stripped = tuple(case.model_copy(update=nothing) for case in manifest.training if case.id not in keep)
+    stripped = tuple(unlabeled_case(case) for case in manifest.training if case.id not in keep)
     return manifest.model_copy(update={"training": kept, "unlabeled": (*manifest.unlabeled, *stripped)})

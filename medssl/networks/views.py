@@ -47,10 +47,6 @@ class View:
         """Permute a volume of the view back to (B, C, X, Y, Z); the exact inverse of `to_view`."""
         return _permuted(volume, self.inverse)
 
-    def sizes(self, sizes: Sequence[int]) -> Axes:
-        """Return spatial sizes (X, Y, Z) in the order of the view."""
-        return sizes[self.axes[0]], sizes[self.axes[1]], sizes[self.axes[2]]
-
 
 VIEWS = {
     view.name: view

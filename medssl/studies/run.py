@@ -21,7 +21,7 @@ from medssl.core.errors import ConfigError, MedsslError
 from medssl.core.files import sha256_json, sole_writer, write_json
 from medssl.core.suggest import did_you_mean
 from medssl.data.manifest import Manifest, save_manifest
-from medssl.data.splits import keep_labeled_cases
+from medssl.data.splits import keep_labeled_cases, unlabeled_case
 from medssl.data.workers import map_isolated
 from medssl.studies.plan import Arm, Run, StudyPlan
 
@@ -353,8 +353,8 @@ def _is_record_of(record: Any, identity: Mapping[str, Any]) -> bool:
 
 def _without_labels(manifest: Manifest) -> Manifest:
     """Return the images of the training part and the unlabelled ones, and nothing of the scored parts."""
-    cases = [case.model_copy(update={"label": None}) for case in (*manifest.training, *manifest.unlabeled)]
-    return manifest.model_copy(update={"training": (), "unlabeled": tuple(cases), "validation": (), "test": ()})
+    cases = tuple(unlabeled_case(case) for case in (*manifest.training, *manifest.unlabeled))
+    return manifest.model_copy(update={"training": (), "unlabeled": cases, "validation": (), "test": ()})
 
 
 def _manifest_of(run: Run, manifest: Manifest, folder: Path) -> Path:

@@ -22,8 +22,9 @@ def test_a_marked_voxel_stands_where_the_axes_say(view) -> None:
     volume = torch.zeros(1, 1, 8, 12, 16)
     volume[0, 0, 1, 2, 3] = 1.0
     seen = view.to_view(volume)
-    assert tuple(seen.shape[2:]) == view.sizes((8, 12, 16))
-    assert seen[(0, 0, *view.sizes((1, 2, 3)))] == 1.0
+    sizes, place = ([numbers[axis] for axis in view.axes] for numbers in ((8, 12, 16), (1, 2, 3)))
+    assert list(seen.shape[2:]) == sizes
+    assert seen[(0, 0, *place)] == 1.0
 
 
 def test_the_sagittal_view_is_not_its_own_inverse() -> None:
