@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from medssl.inference.memory import CaseMemory, free_memory, peak_memory, requir
 from medssl.inference.pipeline import Finished, Outcome, Stage, run_stages
 from medssl.inference.predictor import Predictor, Working
 from medssl.inference.record import RunRecord
+
+_logger = logging.getLogger("medssl.inference")
 
 CaseRecord = dict[str, Any]
 
@@ -138,6 +141,7 @@ class _CaseRunner:
         self._out = out
         self._probabilities = probabilities
         self._skip_finished = skip_finished
+        self._told_without_t2w = False
 
     def outcomes(self, cases: Sequence[ImageCase], stall_seconds: float) -> Iterator[Outcome]:
         # Two readers and two writers, so that one slow file does not hold up the others.
@@ -230,12 +234,22 @@ class _CaseRunner:
             The names of the files, and the confidences of candidates that have no voxel there.
         """
         if native is None:
+            self._tell_without_t2w(job)
             return [], []
         names, moved = [], on_t2w(job.lesions, job.held.native, native)
         for map_name, voxels in moved.items():
             names.append(f"{job.case.id}_{map_name}.nii.gz")
             write_volume(self._out / names[-1], voxels, grid=native, place=None)
         return names, lost_candidates(job.lesions, moved)
+
+    def _tell_without_t2w(self, job: _Job) -> None:
+        if job.lesions and not self._told_without_t2w:
+            self._told_without_t2w = True
+            _logger.info(
+                "%s: maps are on the grid of the images alone, because no record of an import lies beside them that "
+                "tells the grid of the T2W; the same of other cases is not told again",
+                job.case.id,
+            )
 
 
 def _lost(confidences: Sequence[float], candidates: int, case: ImageCase) -> Finding:

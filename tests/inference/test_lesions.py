@@ -1,6 +1,7 @@
 """What a lesion detector writes: maps on the grid of the image and of the T2W, and a list of candidates."""
 
 import json
+import logging
 import shutil
 
 import nibabel as nib
@@ -177,6 +178,22 @@ def test_a_case_whose_exam_record_is_damaged_leaves_nothing_half_written(run, tm
         (record,) = run_batch(predictor, gather_cases([tmp_path / "manifest.json"]), tmp_path / "out")
     assert (record["state"], record["finding"]["code"]) == ("failed", "exam-record")
     assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == []
+
+
+def test_images_that_no_import_recorded_are_told_once_to_have_no_maps_on_the_t2w(run, tmp_path, caplog):
+    root, _, _ = run
+    shutil.copytree(root / "exams", tmp_path / "exams")
+    shutil.copy(root / "manifest.json", tmp_path)
+    (tmp_path / "exams" / "exam" / "exam.json").unlink()
+    caplog.set_level(logging.INFO, logger="medssl.inference")
+    with load_predictor(root / "tiny", device="cpu", workers=1) as predictor:
+        cases = gather_cases([tmp_path / "manifest.json"])
+        for _ in range(2):
+            (done,) = run_batch(predictor, cases, tmp_path / "out", skip_finished=False)
+    assert done["state"] == "done"
+    assert not [name for name in done["more_outputs"] if "t2w" in name]
+    told = [each for each in caplog.messages if "grid of the images alone" in each]
+    assert len(told) == 2  # once in each run
 
 
 def test_a_sequence_alone_is_refused_before_the_network_runs(run, tmp_path):
