@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from faults.small_dataset import label, save
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandGaussianNoised, Transform
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, MapLabelValued, RandGaussianNoised, Transform
 from phantoms import write_phantoms
 
 from medssl.core.errors import ConfigError, ImageError
@@ -18,6 +18,7 @@ from medssl.data.datasets import (
     SampleKey,
     SeededCacheDataset,
     cases_with_lesion,
+    for_pseudo_labels,
     image_cases,
     labelled_cases,
     pseudo_labelled_cases,
@@ -176,6 +177,34 @@ def test_predictions_become_labels_of_unlabelled_cases(manifest: str, tmp_path: 
     (tmp_path / "u.nii.gz").touch()
     (case,) = pseudo_labelled_cases(manifest=manifest, predictions=str(tmp_path))
     assert case["label"] == str(tmp_path / "u.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ('{"labels": {"0": "background", "1": "tumour"}}', "expected predictions of background, organ"),
+        ('{"labels": {"0": "background", "1": "organ", "2": "tumour"}}', "found background, organ, tumour"),
+        ('{"cases": []}', "expected the record of medssl infer"),
+    ],
+)
+def test_predictions_of_other_classes_are_no_pseudo_labels(
+    manifest: str, tmp_path: Path, record: str, told: str
+) -> None:
+    (tmp_path / "u.nii.gz").touch()
+    (tmp_path / "run.json").write_text('{"labels": {"1": "Organ", "0": "background"}}')
+    assert len(pseudo_labelled_cases(manifest=manifest, predictions=str(tmp_path))) == 1
+    (tmp_path / "run.json").write_text(record)
+    with pytest.raises(ConfigError, match=told):
+        pseudo_labelled_cases(manifest=manifest, predictions=str(tmp_path))
+
+
+def test_a_map_that_a_network_made_is_not_mapped_to_channels_again(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii.gz", np.arange(3, dtype=np.uint8).repeat(9).reshape(3, 3, 3))
+    mapping = MapLabelValued(keys="label", orig_labels=[0, 2, 5], target_labels=[0, 1, 2])
+    of_labels = Compose([LoadImaged(keys="label"), EnsureChannelFirstd(keys="label"), mapping])
+    seen = for_pseudo_labels(preprocessing=of_labels)({"label": str(path)})["label"]
+    assert seen.unique().tolist() == [0, 1, 2]
+    assert of_labels({"label": str(path)})["label"].unique().tolist() != [0, 1, 2]
 
 
 def test_labels_say_which_cases_have_a_lesion(tmp_path: Path) -> None:
