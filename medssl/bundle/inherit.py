@@ -10,9 +10,9 @@ from medssl.bundle.config import BundleConfig, has_item, id_steps, read_json, se
 from medssl.bundle.resolve import evaluated
 from medssl.core.files import write_json
 
-NETWORK = "network_def"
+NETWORK, DROPOUT = "network_def", "dropout_rate"
 _INPUT = ("patch_size", "resample_to_spacing", "image_size", "intensity_mean", "intensity_deviation")
-INHERITED = (NETWORK, "dropout_rate", *_INPUT)
+INHERITED = (NETWORK, DROPOUT, *_INPUT)
 
 
 def inherited(overrides: Mapping[str, Any], keys: Sequence[str] = INHERITED) -> dict[str, Any]:

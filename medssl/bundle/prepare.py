@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medssl.bundle.adapt import adapted_configs, needs_cubes, pretraining_configs
 from medssl.bundle.config import META, read_json, wanted_channels
 from medssl.bundle.dataset_plan import Needs, Plan, Wishes, joined_needs, make_plan
 from medssl.bundle.describe import Description, describe
-from medssl.bundle.inherit import NETWORK, inherited
+from medssl.bundle.inherit import DROPOUT, NETWORK, inherited
 from medssl.bundle.resolve import build_network, load_config
 from medssl.bundle.run import copy_bundle
 from medssl.core.errors import ConfigError
@@ -18,8 +19,14 @@ from medssl.core.files import write_json
 from medssl.core.findings import Finding
 from medssl.data.fingerprint import fingerprint
 from medssl.data.manifest import PARTS, Case, Manifest, save_manifest
+from medssl.networks.channel_dropout import channel_dropouts
 from medssl.networks.split import patch_strides, sees_slices
 from medssl.training.encoder_weights import read_encoder_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_logger = logging.getLogger("medssl.bundle")
 
 
 def prepare_bundle(
@@ -56,8 +63,10 @@ def prepare_bundle(
         ConfigError: If `out` was begun for other data, or the bundle cannot be adapted.
     """
     found, findings = fingerprint(manifest, data_root)
-    needs = joined_needs(bundle_needs(bundle, overrides=overrides, from_scratch=from_scratch, trust=trust), beside)
+    network = _network_of(bundle, overrides, trust=trust)
+    needs = joined_needs(_needs_of(network, bundle, from_scratch=from_scratch), beside)
     plan = make_plan(manifest, found, wishes, needs)
+    findings = [*findings, *narrow_dropout(network, len(plan.class_names))]
     results = out / "results"
     if not (results / "plan.json").is_file():
         # Stages of pre-training would still be those of the source's images; they stay with it
@@ -111,12 +120,38 @@ def bundle_needs(
         from_scratch: Training starts from random weights, so the voxel size of a pre-trained encoder is no reason.
         trust: Run code that bundles do not need.
     """
-    own = inherited(overrides or {}, (NETWORK,))
+    return _needs_of(_network_of(bundle, overrides, trust=trust), bundle, from_scratch=from_scratch)
+
+
+def _network_of(bundle: Path, overrides: Mapping[str, Any] | None, *, trust: bool) -> nn.Module:
+    """Build a bundle's network as a training with overrides would, but for the number of classes."""
+    own = inherited(overrides or {}, (NETWORK, DROPOUT))
     # What they say of the network may refer to what only the training has
-    network = build_network(load_config(bundle, ("train",) if own else ("inference",), own, trust=trust))
+    return build_network(load_config(bundle, ("train",) if own else ("inference",), own, trust=trust))
+
+
+def _needs_of(network: nn.Module, bundle: Path, *, from_scratch: bool) -> Needs:
     strides = patch_strides(network) or (8, 8, 8)
     spacing = None if from_scratch else _pretrained_spacing(bundle)
     return Needs(strides=strides, cubes=needs_cubes(bundle), slices=sees_slices(network), spacing_mm=spacing)
+
+
+def narrow_dropout(network: nn.Module, classes: int) -> list[Finding]:
+    """Warn where dropout leaves fewer features than there are classes: small structures are then hardly learnt."""
+    narrow = [
+        each for each in channel_dropouts(network) if each.rate > 0.0 and each.channels * (1 - each.rate) < classes
+    ]
+    if not narrow:
+        return []
+    least = min(narrow, key=lambda each: each.channels)
+    text = (
+        f"expected dropout to leave as many features as there are classes, {classes}, found {least.channels} features "
+        f"of which {least.rate:.0%} are dropped. Small structures are then learnt late or not at all."
+    )
+    fix = "Set dropout_rate=0, or take a wider network of each view (docs/cotraining.md)."
+    finding = Finding(code="narrow-dropout", severity="warning", text=text, fix=fix)
+    _logger.warning("%s %s", text, fix)  # before hours of training, and again at its end
+    return [finding]
 
 
 def _pretrained_spacing(bundle: Path) -> tuple[float, float, float] | None:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from phantoms import write_phantoms
+from torch import nn
 
 from medssl.bundle.adapt import adapt_inference, adapt_train, adapted_configs, needs_cubes, network_with_channels
 from medssl.bundle.dataset_plan import Plan
-from medssl.bundle.prepare import serves
+from medssl.bundle.prepare import narrow_dropout, serves
 from medssl.core.errors import ConfigError
 from medssl.data.manifest import load_manifest
+from medssl.networks import SplitSegResNet, SplitUNet
 
 
 def _plan(**changes: object) -> Plan:
@@ -163,3 +165,20 @@ def test_a_bundle_serves_data_of_its_classes_and_channels(bundles: Path, tmp_pat
     for channels, labels, fits in ((1, names, True), (2, names, False), (1, {**names, "2": "other"}, False)):
         manifest = load_manifest(write_phantoms(tmp_path / f"{channels}{labels['2']}", channels=channels))
         assert serves(bundle, manifest.model_copy(update={"labels": labels})) == fits
+
+
+@pytest.mark.parametrize(
+    ("network", "classes", "told"),
+    [
+        (SplitSegResNet(init_filters=8), 15, "15, found 8 features of which 30% are dropped"),
+        (SplitSegResNet(init_filters=8), 3, None),
+        (SplitSegResNet(init_filters=8, dropout_rate=0.0), 15, None),
+        (SplitUNet(), 15, None),
+    ],
+)
+def test_dropout_that_leaves_fewer_features_than_classes_is_told_before_training(
+    network: nn.Module, classes: int, told: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = narrow_dropout(network, classes)
+    assert [told in each.text for each in found] == ([] if told is None else [True])
+    assert len(caplog.messages) == len(found)
