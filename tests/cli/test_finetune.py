@@ -216,11 +216,15 @@ def test_a_configuration_of_the_bundle_changes_how_it_is_trained(partly_labelled
     assert _json(out / "configs" / "inference.json")["network_def"]["_target_"] == "medssl.networks.SplitSegResNet"
 
 
-def test_the_network_of_views_on_the_page_of_co_training_can_be_made() -> None:
-    network = json.loads(re.search(r"`({[^`]*ViewNet[^`]*})`", (_DOCS / "cotraining.md").read_text())[1])
-    bundle = find_bundle("hippocampus_mri_umct")
-    made = build_network(load_config(bundle, overrides={"network_def#network": network, "dropout_rate": 0.25}))
-    assert {each.rate for each in made.modules() if isinstance(each, ChannelDropout)} == {0.25}
+def test_networks_of_views_on_the_page_of_co_training_can_be_made() -> None:
+    page, bundle = (_DOCS / "cotraining.md").read_text(), find_bundle("hippocampus_mri_umct")
+    texts = [
+        re.search(r"`({[^`]*ViewNet[^`]*})`", page)[1],
+        re.search(r"network_def#network=({.*?})'", page, re.DOTALL)[1],
+    ]
+    for network in map(json.loads, texts):
+        made = build_network(load_config(bundle, overrides={"network_def#network": network, "dropout_rate": 0.25}))
+        assert {each.rate for each in made.modules() if isinstance(each, ChannelDropout)} == {0.25}
 
 
 def test_a_network_that_its_arguments_do_not_suit_is_a_usage_error(
