@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from medssl.core.errors import ConfigError
 from medssl.networks.fusion import fuse_logits
+from medssl.networks.parts import independent_parts
 
 
 class TwinNet(nn.Module):
@@ -33,7 +34,7 @@ class TwinNet(nn.Module):
 
     def independent_parts(self) -> list[nn.Module]:
         """Return what is clipped and counted apart: the two networks, or the parts that they have themselves."""
-        return [part for twin in self.twins() for part in getattr(twin, "independent_parts", lambda one=twin: [one])()]
+        return [part for twin in self.twins() for part in independent_parts(twin)]
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logarithm of the mean probability of both, (B, K, X, Y, Z), float32."""

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from ignite.engine import Engine
@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from medssl.core.errors import TrainingError
 from medssl.networks.layout import with_fast_layout
+from medssl.networks.parts import independent_parts
 from medssl.training.distributed import average_gradients, mean_over_processes, process_count
 from medssl.training.patches import PatchCount
 from medssl.training.precision import autocast, autocast_dtype, guard_cpu_convolutions
@@ -31,11 +32,6 @@ class Step(Protocol):
 
     def __call__(self, engine: Any, batch: Any) -> dict[str, Any]:
         """Compute losses, update the weights through `Optimization.update`, return what to keep."""
-
-
-@runtime_checkable
-class _HasParts(Protocol):
-    def independent_parts(self) -> Sequence[nn.Module]: ...
 
 
 class Optimization:
@@ -78,7 +74,7 @@ class Optimization:
         self.skipped = 0
         self._skipped_in_row = 0
         self._accumulated = 0
-        self.patches = PatchCount(self._parts())
+        self.patches = PatchCount(independent_parts(self.network))
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         with_fast_layout(network)
         if self.device.type == "cpu" and self.dtype is torch.bfloat16:
@@ -153,11 +149,10 @@ class Optimization:
     def _clip(self) -> Tensor:
         """Clip the gradients of each independent part; return the sum of their norms."""
         limit = float("inf") if self.clip_norm is None else self.clip_norm
-        norms = [nn.utils.clip_grad_norm_(part.parameters(), limit).detach() for part in self._parts()]
+        norms = [
+            nn.utils.clip_grad_norm_(part.parameters(), limit).detach() for part in independent_parts(self.network)
+        ]
         return torch.stack(norms).sum()
-
-    def _parts(self) -> list[nn.Module]:
-        return list(self.network.independent_parts()) if isinstance(self.network, _HasParts) else [self.network]
 
     def _count(self, finite: bool, loss: float, case_ids: Sequence[str]) -> None:
         if finite:
