@@ -68,7 +68,9 @@ def main() -> None:
     known = ["all"] if options.question == "full" else options.labelled
     draws = labelled_draws(options.data, options.dataset, known, options.draws)
     content = plan(options.question, options.dataset, draws, options.budget)
-    set_for_all(content["arms"], spacing=options.spacing, rate=options.rate, passes=options.passes)
+    given = {"resample_to_spacing": options.spacing, "patch_size": options.patch}
+    cubes = {name: [edge] * 3 for name, edge in given.items() if edge is not None}
+    set_for_all(content["arms"], cubes, rate=options.rate, passes=options.passes)
     if options.network == "unet":
         content["name"] += ", the yardstick's UNet in every arm"
         for arm in content["arms"]:
@@ -178,17 +180,16 @@ def plan(question: str, dataset: str, draws: dict[str, list[list[str]]], budget:
     }
 
 
-def set_for_all(arms: list[Content], *, spacing: float | None, rate: float, passes: int) -> None:
-    """Give every arm that is trained a voxel size and a learning rate; a rate that an arm sets is scaled with it.
+def set_for_all(arms: list[Content], cubes: Content, *, rate: float, passes: int) -> None:
+    """Give every arm that is trained its cubes and a learning rate; a rate that an arm sets is scaled with it.
 
     Arms of views are given their passes too, unless passes are what they change.
     """
-    given = {} if spacing is None else {"resample_to_spacing": [spacing] * 3}
     for arm in arms:
         own = arm.get("set", {})
         rates = {"learning_rate": own.get("learning_rate", RATE) * rate / RATE}
         number = {"stochastic_passes": passes} if arm.get("group") == "ensemble" and passes != PASSES else {}
-        values = {**number, **own, **given, **(rates if rate != RATE else {})}
+        values = {**number, **own, **cubes, **(rates if rate != RATE else {})}
         if "bundle" in arm and values:
             arm["set"] = values
 
