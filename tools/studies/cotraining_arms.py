@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--network", choices=["segresnet", "unet"], default="segresnet")
     parser.add_argument("--spacing", type=float, help="voxel size of every arm in mm; default: as planned for the data")
+    parser.add_argument("--patch", type=int, help="voxels of a patch's edges in every arm; default: as planned")
     parser.add_argument(
         "--passes", type=int, default=PASSES, help="stochastic passes of the arms of views that take any"
     )
