@@ -85,9 +85,10 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
     from medssl.reports.study_page import StudyPage
     from medssl.studies.conditions import grids_told, machines_told
     from medssl.studies.curve import curve_figure, write_curve
+    from medssl.studies.run import patient_numbers
     from medssl.studies.summary import HEADINGS, INTERVAL, labels_saved, markdown, notes, summarise, table
 
-    rows = summarise(plan, results)
+    rows = summarise(plan, results, groups=patient_numbers(plan, manifest))
     block = provenance("study", plan=plan.sha256(), manifest={"name": manifest.name, "sha256": manifest.sha256()})
     record: dict[str, Any] = {
         "medssl": block,

@@ -144,14 +144,17 @@ def run_study(
             _logger.error("%s failed: %s", family[0].key, _told(outcomes))
             outcomes = [_failed(run, plan, manifest, outcomes) for run in family]
         fresh |= {run.key: outcome for run, outcome in zip(family, outcomes, strict=True)}
-    found = [fresh.get(run.key) or _done(run, plan, manifest, out) for run in plan.runs()]
-    return [result for result in found if result is not None]
+    return _published(fresh.get(run.key) or _done(run, plan, manifest, out) for run in plan.runs())
 
 
 def read_results(plan: StudyPlan, manifest: Manifest, out: Path) -> list[dict[str, Any]]:
     """Return the results that are there, without running anything."""
-    found = [_done(run, plan, manifest, out) for run in plan.runs()]
-    return [result for result in found if result is not None]
+    return _published(_done(run, plan, manifest, out) for run in plan.runs())
+
+
+def _published(results: Iterable[dict[str, Any] | None]) -> list[dict[str, Any]]:
+    """Return the results that are there, without what concerns this folder alone."""
+    return [{key: value for key, value in result.items() if key != _TAKEN} for result in results if result is not None]
 
 
 def _carry_out(
@@ -161,7 +164,9 @@ def _carry_out(
     if threads is not None:
         torch.set_num_threads(threads)
         _speak()
-    return [_outcome(run, plan, manifest, out, hands) for run in family]
+    without = [run for run in family if _done(run, plan, manifest, out) is None]
+    sources = {source.key for run in without if (source := plan.trained_run(run)) is not None}
+    return [_outcome(run, plan, manifest, out, hands, with_network=run.key in sources) for run in family]
 
 
 def _speak() -> None:
@@ -172,9 +177,11 @@ def _speak() -> None:
         _logger.propagate = False
 
 
-def _outcome(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> dict[str, Any]:
+def _outcome(
+    run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands, *, with_network: bool
+) -> dict[str, Any]:
     try:
-        return _complete(run, plan, manifest, out, hands)
+        return _complete(run, plan, manifest, out, hands, with_network=with_network)
     except Exception as error:  # exhausted memory or a defect in one run must not take the others with it
         _logger.error("%s failed: %s", run.key, _told(error))
         _logger.debug("%s failed", run.key, exc_info=error)
@@ -198,15 +205,19 @@ def _told(error: BaseException) -> str:
     return _PATH.sub("(a path)", f"{type(error).__name__}{f': {said}' if said else ''}")
 
 
-def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands) -> dict[str, Any]:
-    """Return the result of a run, carrying it out if need be; the members of an ensemble come before it."""
+def _complete(
+    run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: Hands, *, with_network: bool = False
+) -> dict[str, Any]:
+    """Return the result of a run, carrying it out if need be; the members of an ensemble come before it.
+
+    With `with_network`, a result that another study.json gave is not enough: the run is carried out for its network.
+    """
     done = _done(run, plan, manifest, out)
-    if done is not None:
+    if done is not None and not (with_network and done.get(_TAKEN)):
         return done
     members, trained = plan.member_runs(run), plan.trained_run(run)
-    for each in members if trained is None else [trained]:
-        _require_network(each, out)
-    before = [_complete(each, plan, manifest, out, hands) for each in (members if trained is None else [trained])]
+    stands_on = members if trained is None else [trained]
+    before = [_complete(each, plan, manifest, out, hands, with_network=True) for each in stands_on]
     started, cost = _pretrained(run, plan, manifest, out, hands)
     _logger.info("%s: %d iterations", run.key, run.iterations)
     folder = _folder(run, out)
@@ -223,27 +234,18 @@ def _complete(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands: H
     seconds = sum(each["seconds"] for each in before) + earlier + time.monotonic() - begin
     cost |= _taken_from(before) if before else _told_by(folder, hands)
     result = {**_identity(run, plan, manifest), "seconds": round(seconds, 1), **cost, "dice": dice}
-    result |= _groups_of(manifest, plan)
+    if groups := patient_numbers(plan, manifest):
+        result["groups"] = groups
     write_json(folder / RESULT, result)
     _logger.info("%s: done in %.0f s", run.key, seconds)
     return result
 
 
-def _require_network(run: Run, out: Path) -> None:
-    """Forget a result that came from another study.json, where the network behind it is needed and is not here."""
-    path = _folder(run, out) / RESULT
-    if path.is_file() and (_read_json(path) or {}).get(_TAKEN):
-        _logger.info("%s: trained again, because its result was taken and its network is needed", run.key)
-        path.unlink()
-
-
-def _groups_of(manifest: Manifest, plan: StudyPlan) -> dict[str, dict[str, int]]:
+def patient_numbers(plan: StudyPlan, manifest: Manifest) -> dict[str, int]:
     """Return the number of the patient of each scored case where a patient has several; no name leaves the manifest."""
     groups = {case.id: case.group for case in manifest.part(plan.part)}
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups.values()))}
-    if len(numbers) == len(groups):
-        return {}
-    return {"groups": {case: numbers[group] for case, group in groups.items()}}
+    return {} if len(numbers) == len(groups) else {case: numbers[group] for case, group in groups.items()}
 
 
 def _taken_from(before: list[dict[str, Any]]) -> dict[str, Any]:

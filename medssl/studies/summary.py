@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,22 +15,23 @@ from medssl.evaluation.statistics import MINIMUM_GROUPS, draw_groups
 from medssl.studies.plan import Arm, StudyPlan
 
 Results = Sequence[dict[str, Any]]
-_Table = dict[tuple[int, int], dict[str, float]]  # (draw, seed) -> case -> mean Dice
+_Table = dict[tuple[int, int], dict[str, Any]]  # (draw, seed) -> case -> mean Dice, None where it is undefined
 _Groups = Mapping[str, str]  # case -> patient
 
 HEADINGS = ("labelled", "arm", "Dice", "difference", "against", "p (Holm)", "draws", "seconds a run")
 BOOTSTRAP = 4000
 MINIMUM_DRAWS = 3
-MINIMUM_DRAWS_OF_P = 6  # with fewer, no test of draws could reach the p-values that resampling would print
+MINIMUM_DRAWS_OF_P = 6  # the least with which a sign test of draws can reach 0.05
 # Share of the budget that a run may lie beside it before that is told
 _BESIDE = 0.02
 INTERVAL = (
     "95% intervals: draws of labelled cases are resampled first, then patients (cases, where none is named) within a "
     f"draw ({BOOTSTRAP} times, percentiles); none with fewer than {MINIMUM_DRAWS} draws or {MINIMUM_GROUPS} patients. "
     "Seeds of one draw are averaged; where there is no other draw, they are resampled in the place of draws. A case "
-    "whose Dice is undefined in a run (nothing there and nothing found) is left out of every run. p: two-sided, from "
-    f"the same resamples, which resolve no less than 1 in {BOOTSTRAP}, corrected by Holm over the table; none with "
-    f"fewer than {MINIMUM_DRAWS_OF_P} draws. Few draws make both look surer than they are (docs/studies.md)."
+    "whose Dice is undefined in any run (nothing there and nothing found) is left out of all, so what arms find where "
+    "nothing is does not count. p: two-sided, from the same resamples, which resolve no less than 1 in "
+    f"{BOOTSTRAP}, corrected by Holm over the table; none with fewer than {MINIMUM_DRAWS_OF_P} draws. Few draws make "
+    "both look surer than they are (docs/studies.md)."
 )
 
 
@@ -70,6 +72,7 @@ class Row:
         per_draw: Mean Dice of each draw.
         seconds: Mean seconds of a run.
         patches: Mean number of patches that a run passed forward and back; None where they were not counted.
+        undefined: Number of cases left out, because their Dice is undefined in some run.
     """
 
     arm: str
@@ -81,27 +84,33 @@ class Row:
     per_draw: tuple[float, ...]
     seconds: float
     patches: float | None
+    undefined: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as plain JSON values."""
         return asdict(self)
 
 
-def summarise(plan: StudyPlan, results: Results, *, seed: int = 0) -> list[Row]:
+def summarise(
+    plan: StudyPlan, results: Results, *, groups: Mapping[str, int] | None = None, seed: int = 0
+) -> list[Row]:
     """Return the rows of a study's table, by number of labelled cases and then in the order of the arms.
 
     Args:
         plan: The study.
         results: From `run_study`; failed runs are left out.
+        groups: Number of the patient of each scored case, as `patient_numbers` has them; default: as results tell.
         seed: Seed of the bootstrap.
     """
     rows = []
+    patients = dict(_groups(results)) | {case: str(number) for case, number in (groups or {}).items()}
     for count in sorted({int(each) for each in plan.draws}):
-        tables = {arm.name: _table(results, arm.name, count) for arm in plan.arms}
+        tables, undefined = _of_defined_cases({arm.name: _table(results, arm.name, count) for arm in plan.arms})
         for arm in plan.arms:
             if tables[arm.name]:
                 costs = {key: _mean_of(results, arm.name, count, key) for key in ("seconds", "patches")}
-                rows.append(_row(plan, arm, count, tables, costs, groups=_groups(results), seed=seed))
+                row = _row(plan, arm, count, tables, costs, groups=patients, seed=seed)
+                rows.append(replace(row, undefined=undefined))
     return _with_holm(rows)
 
 
@@ -115,8 +124,8 @@ def contrast(results: Results, arm: str, against: str, labelled: int, *, seed: i
         labelled: Number of labelled cases.
         seed: Seed of the bootstrap.
     """
-    tables = (_table(results, each, labelled) for each in (arm, against))
-    return _difference(*tables, groups=_groups(results), seed=seed)
+    tables, _ = _of_defined_cases({each: _table(results, each, labelled) for each in (arm, against)})
+    return _difference(tables[arm], tables[against], groups=_groups(results), seed=seed)
 
 
 def labels_saved(rows: Sequence[Row]) -> dict[str, dict[int, float | None]]:
@@ -197,7 +206,12 @@ def notes(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:
         for count, needed in counts.items()
         if needed is not None and needed > count
     ]
-    return [INTERVAL, *_beside_budget(plan, rows), *(["\n".join(saved)] if saved else [])]
+    left_out = {row.labelled: row.undefined for row in rows if row.undefined}
+    undefined = [
+        f"With {_labels(count)}, {number} of the scored cases left out: Dice is undefined in some run."
+        for count, number in left_out.items()
+    ]
+    return [INTERVAL, *undefined, *_beside_budget(plan, rows), *(["\n".join(saved)] if saved else [])]
 
 
 def markdown(rows: Sequence[Row], told: Sequence[str]) -> str:
@@ -262,14 +276,26 @@ def _difference(own: _Table, other: _Table, *, groups: _Groups, seed: int) -> Es
 
 def _table(results: Results, arm: str, count: int) -> _Table:
     return {
-        (each["draw"], each["seed"]): defined
+        (each["draw"], each["seed"]): {case: score["mean"] for case, score in each["dice"].items()}
         for each in results
-        if each["arm"] == arm and each["labelled"] == count and (defined := _defined(each.get("dice", {})))
+        if each["arm"] == arm and each["labelled"] == count and "dice" in each
     }
 
 
-def _defined(dice: Mapping[str, Mapping[str, float | None]]) -> dict[str, float]:
-    return {case: mean for case, score in dice.items() if (mean := score["mean"]) is not None}
+def _of_defined_cases(tables: dict[str, _Table]) -> tuple[dict[str, _Table], int]:
+    """Return the tables with the cases whose Dice is defined in every run, and how many cases are not.
+
+    Without any such case there is nothing to estimate, and the tables are empty.
+    """
+    runs = [scores for table in tables.values() for scores in table.values()]
+    cases = {case for scores in runs for case in scores}
+    kept = {case for case in cases if all(scores.get(case) is not None for scores in runs)}
+    if not kept:
+        return {arm: {} for arm in tables}, len(cases)
+    return {
+        arm: {run: {case: scores[case] for case in kept} for run, scores in table.items()}
+        for arm, table in tables.items()
+    }, len(cases) - len(kept)
 
 
 def _groups(results: Results) -> _Groups:
@@ -328,8 +354,10 @@ def _needed(base: Sequence[tuple[int, float]], dice: float) -> float | None:
         for (few, low), (more, high) in itertools.pairwise(base)
         if min(low, high) <= dice <= max(low, high) and high != low
     }
-    needed = {count for count, _ in crossings}
-    return needed.pop() if len(needed) == 1 and all(rises for _, rises in crossings) else None
+    needed = [count for count, _ in crossings]
+    # two pieces of a rising curve meet at a measured count, each with its own rounding
+    unique = bool(needed) and math.isclose(min(needed), max(needed), rel_tol=1e-9)
+    return min(needed) if unique and all(rises for _, rises in crossings) else None
 
 
 def _shown(estimate: Estimate, *, signed: bool = False) -> str:

@@ -269,15 +269,20 @@ def test_single_views_are_those_of_the_trained_arm_and_are_averaged(tmp_path: Pa
 
 def test_views_of_a_run_whose_result_was_taken_are_those_of_a_network_trained_here(tmp_path: Path) -> None:
     kept = run_study(plan(), manifest(), tmp_path / "there", Recorder().hands)
-    write_json(tmp_path / "study.json", {"runs": [each for each in kept if each["arm"] == "better"]})
+    write_json(
+        tmp_path / "study.json", {"runs": [each | {"seconds": 9999.0} for each in kept if each["arm"] == "better"]}
+    )
     changed = plan(arms=_with_views())
     assert take_results(changed, manifest(), tmp_path / "here", tmp_path / "study.json") == 6
     recorder = Recorder()
-    run_study(changed, manifest(), tmp_path / "here", recorder.hands, only=["better"])
-    assert recorder.ran == []
-    results = run_study(changed, manifest(), tmp_path / "here", recorder.hands, only=["better_single"])
+    (taken,) = {
+        each["seconds"] for each in run_study(changed, manifest(), tmp_path / "here", recorder.hands, only=["better"])
+    }
+    assert (recorder.ran, taken) == ([], 9999.0)
+    results = run_study(changed, manifest(), tmp_path / "here", recorder.hands)
     assert len([key for key in recorder.ran if key.startswith("better/")]) == 6
-    assert not [each for each in results if "error" in each or "taken" in each]
+    assert not [each for each in results if "error" in each or "taken" in each or each["seconds"] == 9999.0]
+    assert read_results(changed, manifest(), tmp_path / "here") == results
 
 
 def test_a_new_kind_of_arm_leaves_finished_runs_alone(tmp_path: Path) -> None:

@@ -111,16 +111,32 @@ def test_patients_of_the_manifest_reach_the_interval_as_numbers(tmp_path) -> Non
     plain = [{key: value for key, value in each.items() if key != "groups"} for each in results]
     wide, narrow = (row(summarise(plan(), each), "plain", 1).dice for each in (results, plain))
     assert wide.high - wide.low > narrow.high - narrow.low
+    # results of an earlier version do not tell, but the manifest does
+    assert row(summarise(plan(), plain, groups=results[0]["groups"]), "plain", 1).dice == wide
 
 
-def test_a_case_with_nothing_to_find_and_nothing_found_is_in_no_mean(tmp_path) -> None:
+def test_a_case_with_nothing_to_find_and_nothing_found_is_left_out_of_every_arm(tmp_path) -> None:
     from medssl.studies.run import run_study
 
     results = run_study(plan(), manifest(), tmp_path, Recorder().hands)
-    results[0]["dice"]["v4"]["mean"] = None
-    found = row(summarise(plan(), results), "plain", 1)
-    assert found.dice.cases == 4
+    results[0]["dice"]["v4"]["mean"] = None  # one run of "plain" with one label
+    rows = summarise(plan(), results)
+    found, other = row(rows, "plain", 1), row(rows, "better", 1)
+    assert (found.dice.cases, other.dice.cases, other.difference.cases, found.undefined) == (4, 4, 4, 1)
     assert found.dice.mean == pytest.approx(0.5 + 0.05 + 0.02 + 0.015)  # the mean of v0 to v3
+    assert other.dice.mean - found.dice.mean == pytest.approx(other.difference.mean)
+    assert row(rows, "plain", 2).dice.cases == 5
+    assert "With 1 label, 1 of the scored cases left out" in markdown(rows, notes(plan(), rows))
+
+
+def test_without_any_case_that_is_defined_there_is_no_row(tmp_path) -> None:
+    from medssl.studies.run import run_study
+
+    results = run_study(plan(), manifest(), tmp_path, Recorder().hands)
+    for each in results[0]["dice"].values():
+        each["mean"] = None
+    assert {each.labelled for each in summarise(plan(), results)} == {2}
+    assert contrast(results, "plain", "better", 1) is None
 
 
 def _at(rows: list[Row], levels: dict[tuple[str, int], float]) -> list[Row]:
@@ -148,6 +164,13 @@ def test_labels_saved_are_read_off_the_arm_of_comparison(rows: list[Row]) -> Non
         2**0.5
     )
     assert "plain_three" not in labels_saved(found)
+
+
+def test_labels_saved_at_a_measured_count_are_that_count(rows: list[Row]) -> None:
+    found = _at(
+        rows, {("plain", 1): 0.5, ("plain", 7): 0.6, ("plain", 29): 0.7, ("plain", 60): 0.8, ("better", 1): 0.7}
+    )
+    assert labels_saved(found) == {"better": {1: pytest.approx(29)}}
 
 
 def test_labels_saved_are_not_read_off_a_curve_that_has_the_dice_twice(rows: list[Row]) -> None:
