@@ -15,7 +15,7 @@ from medssl.bundle.checks.subject import Subject
 from medssl.bundle.dataset_plan import Wishes
 from medssl.bundle.finetune_classes import Classifying
 from medssl.bundle.finetune_segments import Segmenting
-from medssl.bundle.folds import seen_folds, warn_of_seen_folds
+from medssl.bundle.folds import learns_from_predictions, seen_folds, warn_of_seen_folds
 from medssl.bundle.prepare import anonymous_patients, class_names
 from medssl.bundle.resolve import build_network, load_config
 from medssl.bundle.run import STARTING_WEIGHTS, copy_bundle, train, weights_to_start_from
@@ -101,12 +101,7 @@ def finetune(request: Request) -> Outcome:
             "made, run: torchrun --standalone --nproc_per_node=gpu --no-python medssl train NEW --manifest M --out RUN"
         )
         raise ConfigError(message)
-    if "fold" in request.overrides:
-        message = "--set fold: finetune decides itself what is held out, and scores that."
-        fix = (
-            "Name validation cases in the manifest, or use --folds, whose last network learns from all labelled cases."
-        )
-        raise ConfigError(message, fix=fix)
+    _require_honest_folds(request)
     if not request.from_scratch:
         _starting_weights(request.bundle)
     _require_bundle_name(request.out)
@@ -125,6 +120,24 @@ def finetune(request: Request) -> Outcome:
     evaluation, meaning = _cross_validated(task, manifest) if request.folds else _once(task, manifest)
     task.describe(manifest, evaluation, meaning)
     return Outcome(evaluation=evaluation, meaning=meaning, findings=findings)
+
+
+def _require_honest_folds(request: Request) -> None:
+    """Refuse what would let a held-out case take part in the training that it scores."""
+    if "fold" in request.overrides:
+        message = "--set fold: finetune decides itself what is held out, and scores that."
+        fix = (
+            "Name validation cases in the manifest, or use --folds, whose last network learns from all labelled cases."
+        )
+    elif request.folds and request.overrides.get("select_best"):
+        message = "--set select_best: with --folds a checkpoint would be chosen on the cases that are scored."
+        fix = "Leave one of them out."
+    elif request.folds and learns_from_predictions(request.bundle, request.config_files):
+        message = "--folds: the network that made the pseudo-labels may have learnt from the labels that are scored."
+        fix = "Leave --folds out, or give each fold its own with medssl train --folds and {fold} in predictions_dir."
+    else:
+        return
+    raise ConfigError(message, fix=fix)
 
 
 def _without_labels(task: Segmenting, manifest: Manifest) -> Outcome:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medssl.bundle.config import merge_config, walk
 from medssl.bundle.ensemble import assemble_ensemble
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.run import STARTING_WEIGHTS, train, weights_to_start_from
@@ -18,6 +19,7 @@ from medssl.inference.cases import image_cases
 from medssl.training.encoder_weights import read_encoder_json, saw_cases
 
 _logger = logging.getLogger("medssl.bundle")
+_PSEUDO_LABELS, PREDICTIONS_DIR = "medssl.data.datasets.pseudo_labelled_cases", "predictions_dir"
 _SPLIT = "Run: medssl split {} --folds 5 --out NEW.json"
 
 MEMBERS, ENSEMBLE, PREDICTIONS = "folds", "ensemble", "cross_validation"
@@ -41,7 +43,9 @@ def train_folds(
     for the cases it never saw; ensemble/ is a bundle of all networks, for other cases.
 
     A pre-training that learnt from the images of a fold that is scored makes the result transductive, which is warned
-    of. One pre-training for each fold avoids it: `{fold}` in `finetune_model_path` stands for the number of the fold.
+    of. One pre-training for each fold avoids it: `{fold}` in `finetune_model_path` stands for the number of the fold,
+    and so it does in `predictions_dir`, without which self-training is refused: the network that made pseudo-labels for
+    all folds would have learnt from the labels that are scored.
 
     Args:
         bundle: Bundle folder.
@@ -56,8 +60,13 @@ def train_folds(
         The record of each training.
 
     Raises:
-        ConfigError: If training cases have no fold, a patient is in two of them, or a training is refused.
+        ConfigError: If training cases have no fold, a patient is in two of them, folds share their pseudo-labels, or a
+            training is refused.
     """
+    if learns_from_predictions(bundle, config_files) and "{fold}" not in str((overrides or {}).get(PREDICTIONS_DIR)):
+        message = "--folds: expected pseudo-labels of one network for each fold, found the same for all."
+        fix = f"Predict with each fold's own network, and give --set '{PREDICTIONS_DIR}=FOLDER_{{fold}}'."
+        raise ConfigError(message, fix=fix)
     dataset = load_manifest(manifest)
     folds = _folds(dataset, manifest)
     settings = {fold: _settings_of(fold, overrides or {}) for fold in folds}
@@ -79,9 +88,16 @@ def train_folds(
 
 def _settings_of(fold: int, overrides: Mapping[str, Any]) -> dict[str, Any]:
     values = {"select_best": False, **overrides, "fold": fold}
-    if isinstance(path := values.get(STARTING_WEIGHTS), str):
-        values[STARTING_WEIGHTS] = path.replace("{fold}", str(fold))
+    for name in (STARTING_WEIGHTS, PREDICTIONS_DIR):
+        if isinstance(path := values.get(name), str):
+            values[name] = path.replace("{fold}", str(fold))
     return values
+
+
+def learns_from_predictions(bundle: Path, config_files: Sequence[str]) -> bool:
+    """Tell whether a training learns from label maps that a network made."""
+    values = [value for _, value in walk(merge_config(bundle, config_files).content) if isinstance(value, Mapping)]
+    return any(value.get("_target_") == _PSEUDO_LABELS for value in values)
 
 
 def _warn_of_seen_images(

@@ -146,9 +146,9 @@ def narrow_dropout(network: nn.Module, classes: int) -> list[Finding]:
     least = min(narrow, key=lambda each: each.channels)
     text = (
         f"expected dropout to leave as many features as there are classes, {classes}, found {least.channels} features "
-        f"of which {least.rate:.0%} are dropped. Small structures are then learnt late or not at all."
+        f"of which {least.rate:.0%} are dropped. So trained, small structures were hardly learnt."
     )
-    fix = "Set dropout_rate=0, or take a wider network of each view (docs/cotraining.md)."
+    fix = "Take SplitUNet for each view (docs/cotraining.md), or set dropout_rate=0 and stochastic_passes=0."
     finding = Finding(code="narrow-dropout", severity="warning", text=text, fix=fix)
     _logger.warning("%s %s", text, fix)  # before hours of training, and again at its end
     return [finding]

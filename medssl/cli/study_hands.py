@@ -13,6 +13,7 @@ from medssl.bundle.catalog import find_bundle
 from medssl.bundle.config import configurations_sha256, merge_config, read_json
 from medssl.bundle.dataset_plan import Needs, Wishes
 from medssl.bundle.ensemble import assemble_ensemble, split_views
+from medssl.bundle.inherit import DROPOUT, inherited
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.prepare import bundle_needs, prepare_bundle, serves
 from medssl.bundle.pretrain import pretrain, stage_names
@@ -143,6 +144,7 @@ class _Work:
         dataset = load_manifest(manifest)
         if not serves(bundle, dataset):
             common: dict[str, Any] = {"wishes": Wishes(), "settings": {}, "trust": self.trust}
+            common["overrides"] = inherited(run.arm.set, (DROPOUT,))
             prepare_bundle(bundle, out, dataset, self.root, beside=self._needs_of_arms, **common)
         train(
             bundle,

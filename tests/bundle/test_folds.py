@@ -116,6 +116,19 @@ def untrained(tmp_path: Path, bundles: Path, monkeypatch) -> tuple[Path, Path, d
     return tmp_path / "bundle", manifest, starts
 
 
+def test_folds_do_not_share_pseudo_labels(bundles: Path, tmp_path: Path) -> None:
+    manifest, files = _manifest(tmp_path / "data"), ("train", "train_self_training")
+    source, common = bundles / "hippocampus_mri_umct", {"manifest": manifest, "config_files": files}
+    with pytest.raises(ConfigError, match="the same for all"):
+        train_folds(source, out=tmp_path / "run", overrides={"predictions_dir": "predictions"}, **common)
+    assert not (tmp_path / "run").exists()
+    content = json.loads(manifest.read_text())
+    content["unlabeled"] = [{"id": "u", "image": content["training"][0]["image"]}]
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"predictions_0: expected a label map of every unlabelled case"):
+        train_folds(source, out=tmp_path / "run", overrides={"predictions_dir": "predictions_{fold}"}, **common)
+
+
 def test_an_encoder_that_saw_images_of_a_scored_fold_is_warned_of(untrained, tmp_path: Path, caplog) -> None:
     bundle, manifest, _ = untrained
     with pytest.raises(KeyboardInterrupt):

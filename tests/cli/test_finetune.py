@@ -241,6 +241,16 @@ def test_what_is_held_out_cannot_be_set(partly_labelled: Path, tmp_path: Path, c
     assert "or use --folds" in capsys.readouterr().err
 
 
+def test_a_cross_validation_chooses_nothing_on_what_it_scores(partly_labelled: Path, tmp_path: Path, capsys) -> None:
+    for more, told in (
+        (["--set", "select_best=true"], "chosen on the cases that are scored"),
+        (["--config", "train", "--config", "train_self_training"], "may have learnt from the labels that are scored"),
+    ):
+        arguments = ["finetune", "hippocampus_mri_umct", "--manifest", str(partly_labelled), *more]
+        assert run([*arguments, "--out", str(tmp_path / "a_mri_b"), "--folds", "2"]) == exit_codes.USAGE
+        assert told in capsys.readouterr().err
+
+
 def test_another_way_of_training_needs_labels(unlabelled_target: Path, tmp_path: Path, capsys) -> None:
     more = ["--config", "train", "--config", "train_mean_teacher"]
     assert _adapt("hippocampus_mri_umct", unlabelled_target, tmp_path / "a_mri_b", *more) == exit_codes.USAGE

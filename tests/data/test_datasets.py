@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -182,7 +183,7 @@ def test_predictions_become_labels_of_unlabelled_cases(manifest: str, tmp_path: 
 @pytest.mark.parametrize(
     ("record", "told"),
     [
-        ('{"labels": {"0": "background", "1": "tumour"}}', "expected predictions of background, organ"),
+        ('{"labels": {"0": "organ", "1": "background"}}', "expected predictions of background, organ"),
         ('{"labels": {"0": "background", "1": "organ", "2": "tumour"}}', "found background, organ, tumour"),
         ('{"cases": []}', "expected the record of medssl infer"),
     ],
@@ -191,8 +192,9 @@ def test_predictions_of_other_classes_are_no_pseudo_labels(
     manifest: str, tmp_path: Path, record: str, told: str
 ) -> None:
     (tmp_path / "u.nii.gz").touch()
-    (tmp_path / "run.json").write_text('{"labels": {"1": "Organ", "0": "background"}}')
-    assert len(pseudo_labelled_cases(manifest=manifest, predictions=str(tmp_path))) == 1
+    for name in ("Organ", "a name that the bundle kept"):
+        (tmp_path / "run.json").write_text(json.dumps({"labels": {"1": name, "0": "background"}}))
+        assert len(pseudo_labelled_cases(manifest=manifest, predictions=str(tmp_path))) == 1
     (tmp_path / "run.json").write_text(record)
     with pytest.raises(ConfigError, match=told):
         pseudo_labelled_cases(manifest=manifest, predictions=str(tmp_path))
