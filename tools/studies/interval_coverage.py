@@ -56,8 +56,8 @@ def page(missed: dict[str, dict[int, float]], trials: int) -> str:
     return f"""# How often the intervals of a study miss a true difference of 0
 
 **Synthetic**: {trials} studies each of normal differences, {CASES} cases, no true difference. A 95% interval should
-miss 0 in 5% of them. "The draw decides": its standard deviation is twice that of a case; "the case decides": a tenth. What is
-left to draw and case together has a third of the larger one.
+miss 0 in 5% of them. "The draw decides": its standard deviation is twice that of a case; "the case decides": a tenth.
+What is left to draw and case together has a third of the larger one.
 
 | draws | {" | ".join(map(str, DRAWS))} |
 |---|{"---|" * len(DRAWS)}
