@@ -309,7 +309,7 @@ def _mean_of(results: Results, arm: str, count: int, key: str) -> float | None:
 
 
 def _minus(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
-    return {case: a[case] - b[case] for case in a if case in b}
+    return {case: a[case] - b[case] for case in a}
 
 
 def _estimate(table: _Table, *, groups: _Groups, seed: int, paired: bool = False) -> Estimate:
@@ -321,8 +321,8 @@ def _estimate(table: _Table, *, groups: _Groups, seed: int, paired: bool = False
 
 
 def _by_draw(table: _Table) -> tuple[NDArray[np.float64], list[str]]:
-    """Return (draws, cases), the seeds of each draw averaged, over the cases that every run has, and these cases."""
-    cases = sorted(set.intersection(*(set(scores) for scores in table.values())))
+    """Return (draws, cases), the seeds of each draw averaged, and the cases, which are the same in every run."""
+    cases = sorted(next(iter(table.values())))
     rows: dict[int, list[list[float]]] = {}
     for (draw, _), scores in sorted(table.items()):
         rows.setdefault(draw, []).append([scores[case] for case in cases])
