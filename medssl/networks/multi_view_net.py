@@ -46,23 +46,23 @@ class MultiViewNet(nn.Module):
         fusion: str = "mean",
     ) -> None:
         super().__init__()
-        self.frames = parse_views(views)
+        self.views = parse_views(views)
         rules = (*RULES, *self.view_names)
         if fusion not in rules:
             message = f"MultiViewNet: expected as fusion one of {', '.join(rules)}, got {fusion!r}."
             raise ConfigError(message + did_you_mean(fusion, rules))
         self.fusion = fusion
         options = {"in_channels": in_channels, "out_channels": out_channels} | ({"norm": norm} if norm else {})
-        self.networks = nn.ModuleDict({view.name: _checked(network(**options)) for view in self.frames})
+        self.networks = nn.ModuleDict({view.name: _checked(network(**options)) for view in self.views})
 
     @property
     def view_names(self) -> tuple[str, ...]:
         """Names of the views, in their order."""
-        return tuple(view.name for view in self.frames)
+        return tuple(view.name for view in self.views)
 
     def parts(self) -> list[tuple[View, SplitNetwork]]:
         """Return each view with its network."""
-        return [(view, self.networks[view.name]) for view in self.frames]  # type: ignore[misc]  # checked at the start
+        return [(view, self.networks[view.name]) for view in self.views]  # type: ignore[misc]  # checked at the start
 
     def independent_parts(self) -> list[nn.Module]:
         """Return the networks that share no weights, so that their gradients are clipped apart."""
@@ -72,15 +72,15 @@ class MultiViewNet(nn.Module):
         """Return the logits (B, K, X, Y, Z) of one view, in the common frame."""
         return view.from_view(self.networks[view.name](view.to_view(image)))
 
-    def views(self, image: Tensor) -> list[Tensor]:
+    def logits_by_view(self, image: Tensor) -> list[Tensor]:
         """Return the logits (B, K, X, Y, Z) of every view, in the common frame."""
-        return [self.view_logits(image, view) for view in self.frames]
+        return [self.view_logits(image, view) for view in self.views]
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the fused logits (B, K, X, Y, Z), float32; see `fuse_logits`."""
         if self.fusion in self.networks:
-            return self.view_logits(image, self.frames[self.view_names.index(self.fusion)]).float()
-        return self.fuse(self.views(image))
+            return self.view_logits(image, self.views[self.view_names.index(self.fusion)]).float()
+        return self.fuse(self.logits_by_view(image))
 
     def fuse(self, logits: Sequence[Tensor]) -> Tensor:
         """Return what becomes of the logits of every view, as `forward` does."""

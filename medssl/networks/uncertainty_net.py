@@ -55,7 +55,7 @@ class UncertaintyNet(nn.Module):
     def members(self) -> list[tuple[View, nn.Module]]:
         """Return each member with the view in which it sees the image."""
         if isinstance(self.network, MultiViewNet):
-            return [(view, self.network.networks[view.name]) for view in self.network.frames]
+            return [(view, self.network.networks[view.name]) for view in self.network.views]
         if isinstance(self.network, EnsembleNet):
             return [(_WHOLE, member) for member in self.network.networks]
         return [(_WHOLE, self.network)]

@@ -14,9 +14,11 @@ from medssl.bundle.run import train
 _kept: list[Any] = []
 
 
-def trained(bundle: Path, manifest: Path, out: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def trained(
+    bundle: Path, manifest: Path, out: Path, overrides: Mapping[str, Any], *, files: tuple[str, ...] = ("train",)
+) -> dict[str, Any]:
     """Train a bundle as `medssl train` does; return the record."""
-    return train(bundle, manifest=manifest, out=out, overrides=overrides)
+    return train(bundle, manifest=manifest, out=out, overrides=overrides, config_files=files)
 
 
 def evaluated(bundle: Path, files: tuple[str, ...], out: Path, overrides: Mapping[str, Any]) -> list[str]:

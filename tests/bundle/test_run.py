@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import monai.bundle
@@ -197,6 +198,18 @@ def test_baselines_leave_one_network_of_the_bundles_kind(
     assert any("consistency_loss" in line for line in log)
 
 
+def test_the_stock_command_does_not_move_the_stages_of_a_run(bundles: Path, manifest: Path, tmp_path: Path) -> None:
+    small = {**_PLAIN, "patch_size": [16, 16, 16], "network_def#views": ["axial", "coronal"]}
+    run = tmp_path / "run"
+    train(bundles / "hippocampus_mri_umct", manifest=manifest, out=run, overrides=small)
+    places = {"bundle_root": str(run), "dataset_dir": str(manifest.parent), "data_list_file_path": str(manifest)}
+    options = {name.replace("#", "::"): value for name, value in {**small, "epochs": 4}.items()}
+    config = str(run / "configs" / "train.json")
+    with pytest.raises(RuntimeError) as raised:  # MONAI's, around ours
+        monai.bundle.run(run_id="run", config_file=config, logging_file=False, **places, **options)
+    assert "cotraining_start: saved 3.0, now 6.0" in str(raised.getrepr())
+
+
 def test_self_training_takes_what_the_first_round_predicted(bundles: Path, manifest: Path, tmp_path: Path) -> None:
     content = json.loads(manifest.read_text())
     last = content["training"].pop()
@@ -306,6 +319,23 @@ def test_two_processes_train_a_bundle_as_one_with_twice_the_batch(source: Path, 
     assert all(torch.allclose(found[name], expected[name], rtol=1e-6, atol=1e-6) for name in expected)
     assert _losses(tmp_path / "two") == pytest.approx(_losses(tmp_path / "one"), abs=1.1e-6)  # of six written digits
     assert _validations(tmp_path / "two") == _validations(tmp_path / "one")
+
+
+@pytest.mark.parametrize("method", ["mean_teacher", "cps"])
+def test_two_processes_learn_from_the_archive_as_one(bundles: Path, tmp_path: Path, method: str) -> None:
+    manifest = write_phantoms(tmp_path / "data", training=3, validation=2)
+    content = json.loads(manifest.read_text())
+    last = content["training"].pop()
+    manifest.write_text(json.dumps(content | {"unlabeled": [{"id": last["id"], "image": last["image"]}]}))
+    small = {**_PLAIN, **_SGD, "patch_size": [16, 16, 16], "cotraining_rise": 0.0, "cotraining_weight": 1.0}
+    small |= {"network_def#views": ["axial", "coronal"], "network_def#network#init_filters": 4}
+    source, files = bundles / "hippocampus_mri_umct", ("train", f"train_{method}")
+    both, half = ({**small, "batch_size": size, "unlabeled_batch_size": size} for size in (2, 1))
+    train(source, manifest=manifest, out=tmp_path / "one", overrides=both, config_files=files)
+    in_processes(partial(trained, files=files), source, manifest, tmp_path / "two", half)
+    expected, found = _weights(tmp_path / "one"), _weights(tmp_path / "two")
+    assert all(torch.allclose(found[name], expected[name], rtol=1e-5, atol=1e-6) for name in expected)
+    assert _losses(tmp_path / "two") == pytest.approx(_losses(tmp_path / "one"), abs=1.1e-6)
 
 
 @pytest.mark.parametrize("cases, processes", [(3, 2), (1, 2)])

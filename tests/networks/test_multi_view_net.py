@@ -52,7 +52,7 @@ class _Probe(nn.Module):
 @pytest.mark.parametrize("views", [2, 3, 6])
 def test_all_views_see_the_same_crop_and_answer_in_its_frame(views: int) -> None:
     network = MultiViewNet(network=_Probe, views=views)
-    answers = network.views(_IMAGE)
+    answers = network.logits_by_view(_IMAGE)
     assert all(torch.equal(answer, _IMAGE) for answer in answers)
     for view, probe in network.parts():
         assert torch.equal(probe.seen, _IMAGE.permute(0, 1, *(axis + 2 for axis in view.axes)))
@@ -63,7 +63,7 @@ def test_the_output_is_the_log_of_the_mean_probability(views: int) -> None:
     network = _network(views)
     with torch.no_grad():
         fused = network(_IMAGE)
-        mean = torch.stack([logits.double().softmax(1) for logits in network.views(_IMAGE)]).mean(0)
+        mean = torch.stack([logits.double().softmax(1) for logits in network.logits_by_view(_IMAGE)]).mean(0)
     assert fused.dtype is torch.float32
     assert fused.shape == (2, 3, 8, 16, 24)
     assert torch.allclose(fused.double().softmax(1), mean, atol=1e-6)
@@ -79,7 +79,7 @@ def test_another_fusion_needs_no_other_weights(fusion: str) -> None:
     network, other = _network(), MultiViewNet(out_channels=3, network=_tiny, views=3, fusion=fusion).eval()
     other.load_state_dict(network.state_dict())
     with torch.no_grad():
-        views = network.views(_IMAGE)
+        views = network.logits_by_view(_IMAGE)
         expected = views[1] if fusion == "coronal" else fuse_logits(views, rule="majority")
         assert torch.equal(other(_IMAGE), expected)
         assert torch.equal(other.fuse(views), expected)

@@ -254,8 +254,11 @@ def ablation_arms() -> list[Content]:
         "weight_1": {"cotraining_weight": 1.0},
     }
     other = {"two_views": 6, "six_views": 18, "view_net": 9, "dropout_before_head": 9}
+    alone = {"set": {"cotraining_weight": 0.0}}
     return [
         _views("umct"),
+        _views("views_supervised", patches=6) | alone,
+        _views("view_net_supervised", patches=6, bundle="arms/hippocampus_mri_view_net") | alone,
         *(_views(name) | {"set": values} for name, values in changed.items()),
         _views("early_start", patches=11) | {"set": EARLY},
         *early_arms(),

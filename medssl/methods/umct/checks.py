@@ -37,7 +37,7 @@ def checked_views(
     check_isotropic(spacing_mm)
     for view, part in network.parts():
         if patch_size is not None:
-            check_patch_size(part, patch_size, views=network.frames)
+            check_patch_size(part, patch_size, views=network.views)
         dropouts = channel_dropouts(part)
         if passes and not dropouts:
             message = f"{step}: passes need a ChannelDropout in the network of {view.name}, which has none."

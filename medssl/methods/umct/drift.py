@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +16,7 @@ from medssl.networks.multi_view_net import MultiViewNet
 from medssl.networks.split import evaluation_mode
 from medssl.training.distributed import mean_over_processes
 
-_ABSENT = 1e-4  # share of a crop below which a class is as good as absent, so that its ratio says nothing
+_ABSENT = 1e-4  # share of a crop below which a class is as good as absent, and cannot vanish any more
 _AGREED = 0.99
 _SHRUNK = 0.5
 
@@ -30,7 +29,7 @@ class DriftGuard:
     Args:
         source: The network before adaptation, frozen; a second one of the same architecture.
         lowest: Least ratio of a foreground class's mean probability, adapted to source.
-        highest: Largest ratio.
+        highest: Largest ratio; of a class that fills less than 1e-4 of the source's crops, to 1e-4.
         interval: Iterations between two looks; a look costs one forward pass of every view.
         window: Looks that are averaged; before there are so many, nothing is stopped.
 
@@ -101,12 +100,14 @@ class DriftGuard:
     def _judge(self, iteration: int) -> None:
         (*now, agreement), (*before, _) = torch.stack(list(self._looks)).mean(0).tolist()
         for channel, (share, source) in enumerate(zip(now[1:], before[1:], strict=True), start=1):
-            ratio = share / source if source > _ABSENT else math.nan
-            if ratio < self.lowest or ratio > self.highest:
+            ratio = share / max(source, _ABSENT)
+            vanishes = source > _ABSENT and ratio < self.lowest
+            if vanishes or ratio > self.highest:
                 _stop(iteration, f"class {channel} fills {ratio:.2g} times what the source network gave it")
-        foreground = sum(now[1:]) / max(sum(before[1:]), _ABSENT)
-        if agreement > _AGREED and foreground < _SHRUNK:
-            _stop(iteration, f"the views agree on {agreement:.1%} of voxels and on {foreground:.2g} of the foreground")
+        source = sum(before[1:])
+        kept = sum(now[1:]) / source if source > _ABSENT else 1.0
+        if agreement > _AGREED and kept < _SHRUNK:
+            _stop(iteration, f"the views agree on {agreement:.1%} of voxels and on {kept:.2g} of the foreground")
 
 
 def _shares(probabilities: Tensor) -> Tensor:

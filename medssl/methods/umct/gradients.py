@@ -10,14 +10,13 @@ from torch import Tensor
 from medssl.methods.umct.targets import mask_generator
 from medssl.networks.channel_dropout import fixed_masks
 from medssl.networks.multi_view_net import MultiViewNet
-from medssl.networks.split import SplitNetwork
 from medssl.networks.views import View
 from medssl.training.own_samples import stream_masks
 
 
 def gradient_logits(
     network: MultiViewNet,
-    frame: tuple[View, SplitNetwork],
+    view: View,
     crops: Tensor,
     *,
     streams: Sequence[int],
@@ -29,14 +28,14 @@ def gradient_logits(
 
     Args:
         network: The views.
-        frame: The view and its network, from `network.parts()`.
+        view: The view, one of `network.views`.
         crops: Crops of all streams (B, C, X, Y, Z), one stream after the other, in the common frame.
         streams: Crops of each stream; masks are drawn stream by stream.
         seed: Seed of the run.
         iteration: Iteration of the run; with seed and view it keys the masks.
         autocast: Makes the context of the network.
     """
-    view, part = frame
+    part = network.networks[view.name]
     generator = mask_generator(seed, "gradient", iteration, view)
     with autocast(), fixed_masks(part, stream_masks(part, streams, generator=generator)):
         logits = network.view_logits(crops, view)

@@ -98,10 +98,10 @@ class SourceFreeStep:
 
     def _losses(self, image: Tensor, predictions: Predictions, iteration: int, kept: list[Tensor]) -> Iterator[Tensor]:
         """Yield the loss of each view; its logits, without a graph, go into `kept`."""
-        for number, frame in enumerate(self.network.parts()):
+        for number, view in enumerate(self.network.views):
             logits = gradient_logits(
                 self.network,
-                frame,
+                view,
                 image,
                 streams=(len(image),),
                 seed=self.pseudo_labels.seed,
@@ -110,7 +110,7 @@ class SourceFreeStep:
             )
             kept.append(logits.detach())
             loss = self.weight * self.loss(logits, self.pseudo_labels.target(predictions, number))
-            yield loss + self._distance(frame[0].name) if self.anchor else loss
+            yield loss + self._distance(view.name) if self.anchor else loss
 
     def _distance(self, view: str) -> Tensor:
         """Return the weighted squared distance of one view's weights to the source's."""

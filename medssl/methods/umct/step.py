@@ -89,33 +89,35 @@ class UmctStep:
             )
         if weight == 0.0:
             unlabeled = None
-        predictions = None
+        predictions, watched = None, {}
         if unlabeled is not None:
             predictions = self.pseudo_labels.predict(
                 self.network, unlabeled, iteration=iteration, autocast=self.optimization.autocast
             )
-            self._watch(predictions)
+            watched = self._watch(predictions)
         self.network.train()
         output: dict[str, Any] = {CommonKeys.IMAGE: streams.images, CommonKeys.LABEL: streams.labels}
         engine.state.output = output
-        parts = _Parts(self, streams.labels, predictions, weight)
-        losses = parts.losses(streams._replace(unlabeled=unlabeled), iteration)
+        of_views = _ViewLosses(self, streams.labels, predictions, weight)
+        losses = of_views.losses(streams._replace(unlabeled=unlabeled), iteration)
         output[CommonKeys.LOSS] = self.optimization.update(engine, losses, case_ids=case_ids(batch))
-        output[CommonKeys.PRED] = fuse_logits(parts.labelled_logits)
-        output["log"] = parts.log()
+        output[CommonKeys.PRED] = fuse_logits(of_views.labelled_logits)
+        output["log"] = of_views.log() | watched
         return output
 
-    def _watch(self, predictions: Predictions) -> None:
-        foreground = view_foreground(predictions.probabilities)
-        for name, rules in zip(self.network.view_names, background_rules(predictions.weights, foreground), strict=True):
+    def _watch(self, predictions: Predictions) -> dict[str, Tensor]:
+        """Return how much foreground each view sees, and warn where one that sees none decides for the others."""
+        foreground, names = view_foreground(predictions.probabilities), self.network.view_names
+        for name, rules in zip(names, background_rules(predictions.weights, foreground).tolist(), strict=True):
             if rules:
                 text = (
                     f"view {name} sees next to no foreground, is sure of it, and decides the other views' pseudo-labels"
                 )
                 # Of two views each is the other's whole target, and a bound on the ratio of weights bounds nothing
-                two = len(self.network.view_names) == 2
+                two = len(names) == 2
                 advice = "add a third view" if two else "consider max_ratio in PseudoLabels"
                 self._tell(name, f"{text}; {advice}", level=logging.WARNING)
+        return {f"foreground_{name}": share for name, share in zip(names, foreground, strict=True)}
 
     def _tell(self, key: str, text: str, *, level: int = logging.INFO) -> None:
         if key not in self._told:
@@ -123,7 +125,7 @@ class UmctStep:
             _logger.log(level, text)
 
 
-class _Parts:
+class _ViewLosses:
     """The losses of one iteration, view by view, and what they leave for the log."""
 
     def __init__(self, step: UmctStep, labels: Tensor, predictions: Predictions | None, weight: float) -> None:
@@ -138,11 +140,11 @@ class _Parts:
     def losses(self, streams: Streams, iteration: int) -> Iterator[Tensor]:
         """Yield the loss of each view on labelled and unlabelled crops, float32."""
         network, labelled = self.step.network, len(self.labels)
-        for number, frame in enumerate(network.parts()):
-            inputs = self._perturbed(streams, frame[0], iteration).joined
+        for number, view in enumerate(network.views):
+            inputs = self._perturbed(streams, view, iteration).joined
             logits = gradient_logits(
                 network,
-                frame,
+                view,
                 inputs,
                 streams=(labelled, len(inputs) - labelled),
                 seed=self.step.pseudo_labels.seed,
@@ -174,8 +176,7 @@ class _Parts:
         found["cotraining_loss"] = torch.stack(self.cotraining).mean()
         found["weight_above_0.9"] = (weights > 0.9).float().sum(1).mean()
         found["view_agreement"] = view_agreement(probabilities)
-        for name, weight, foreground in zip(names, mean_weights(weights), view_foreground(probabilities), strict=True):
-            found |= {f"weight_{name}": weight, f"foreground_{name}": foreground}
+        found |= {f"weight_{name}": weight for name, weight in zip(names, mean_weights(weights), strict=True)}
         if uncertainty is not None:
             found |= {f"uncertainty_{name}": each.mean() for name, each in zip(names, uncertainty, strict=True)}
         return found

@@ -40,6 +40,27 @@ def test_class_that_leaves_its_range_stops_the_run(foreground: float) -> None:
         _look(_guard(highest=1.2), foreground)
 
 
+def _with_class(share: float) -> torch.Tensor:
+    """Return probabilities of two classes, the second of which fills a share of the crop."""
+    return torch.tensor([1.0 - share, share]).reshape(1, 2, 1, 1, 1).expand(2, 2, *SHAPE)
+
+
+@pytest.mark.parametrize("grown", [1e-3, 0.4])
+def test_class_that_the_source_hardly_saw_may_not_grow_either(monkeypatch: pytest.MonkeyPatch, grown: float) -> None:
+    guard = _guard()
+    monkeypatch.setattr(guard.source, "forward", lambda _: _with_class(5e-5).log())
+    with pytest.raises(TrainingError, match="class 1 fills"):
+        for iteration in range(2):
+            guard.look([_with_class(grown)] * 3, _IMAGE, iteration=iteration, autocast=nullcontext)
+
+
+def test_class_that_the_source_hardly_saw_may_vanish(monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = _guard()
+    monkeypatch.setattr(guard.source, "forward", lambda _: _with_class(5e-5).log())
+    for iteration in range(2):
+        guard.look([_with_class(1e-6)] * 3, _IMAGE, iteration=iteration, autocast=nullcontext)
+
+
 def test_nothing_is_stopped_before_the_window_is_full() -> None:
     _look(_guard(window=3), 0.1, times=2)
 

@@ -35,9 +35,9 @@ def test_a_step_descends_the_cotraining_loss_of_every_view() -> None:
     predictions = _LABELS.predict(plain, batch["image"], iteration=0, autocast=torch.enable_grad)
     plain.train()
     total = torch.zeros(())
-    for number, frame in enumerate(plain.parts()):
+    for number, view in enumerate(plain.views):
         options = {"streams": (2,), "seed": 0, "iteration": 0, "autocast": torch.enable_grad}
-        logits = gradient_logits(plain, frame, batch["image"], **options)
+        logits = gradient_logits(plain, view, batch["image"], **options)
         total = total + 0.3 * dice_ce(logits, _LABELS.target(predictions, number))
     total.backward()
     assert torch.allclose(output["loss"], total)

@@ -112,7 +112,7 @@ def test_weight_0_is_independent_supervised_training_of_each_view() -> None:
     for view in ("axial", "sagittal"):
         partner = "coronal"
         pair = small_network()
-        pair.frames = tuple(frame for frame in pair.frames if frame.name in {view, partner})
+        pair.views = tuple(each for each in pair.views if each.name in {view, partner})
         _stepped({**batch, "unlabeled": {"image": torch.zeros(0)}}, network=pair)
         assert weights_equal(joint.networks[view], pair.networks[view])
 

@@ -42,7 +42,7 @@ def test_without_passes_the_target_is_the_plain_mean_of_deterministic_prediction
     labels = PseudoLabels(passes=0)
     found = _predict(network, labels)
     with torch.no_grad():
-        expected = [logits.softmax(1) for logits in network.eval().views(_CROPS)]
+        expected = [logits.softmax(1) for logits in network.eval().logits_by_view(_CROPS)]
     assert found.uncertainty is None
     assert torch.allclose(labels.target(found, 0), (expected[1] + expected[2]) / 2, atol=1e-6)
 
