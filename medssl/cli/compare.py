@@ -23,7 +23,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="JSON file for the comparison.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
 ) -> int:
-    """Compare two evaluations of the same cases: A minus B with a 95% interval over patients.
+    """Compare two evaluations of the same cases: A minus B with a 95% interval over patients, and which is better.
 
     Both must score the same part of the same manifest. An interval that holds 0 is called undecided.
     """
@@ -63,7 +63,7 @@ def _show(found: Comparison) -> None:
 def _cells(each: Difference) -> tuple[str, str, str, str]:
     if each.difference.mean is None:
         return "undefined", "undefined", "", ""
-    verdict = "undecided" if not each.decided else "A higher" if each.difference.mean > 0 else "B higher"
+    verdict = "undecided" if each.better is None else f"{each.better.upper()} better"
     return _number(each.a), _number(each.b), _with_interval(each.difference), verdict
 
 

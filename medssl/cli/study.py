@@ -37,10 +37,13 @@ def study(
     a draw would label one of them only; exit code 2: errors were found and nothing was run. Exit code 3: some runs
     failed and are listed; the same command tries them again.
     """
+    from medssl.core.optional import require
     from medssl.data.manifest import load_manifest
     from medssl.studies.plan import load_plan
     from medssl.studies.run import read_results, run_study, take_results
 
+    for module in ("matplotlib", "jinja2"):  # which draw the curve, after hours or days
+        require(module, feature="medssl study", extra="report")
     content, dataset = load_plan(plan), load_manifest(manifest)
     if not table:  # which is made of what is there, also where the bundles are not
         from medssl.cli.study_hands import with_recipes
@@ -98,7 +101,7 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
     }
     record |= {"rows": [row.to_json() for row in rows], "labels_saved": labels_saved(rows)}
     write_json(out / "study.json", {**record, "runs": results})
-    told = [*notes(plan, rows), *filter(None, [grids_told(results), machines_told(results)])]
+    told = [*notes(plan, rows, results), *filter(None, [grids_told(results), machines_told(results)])]
     text = markdown(rows, told)
     write_text(out / "study.md", f"# {plan.name}\n\n{plan.about}\n\n{text}\nMade by:\n\n    {command}\n")
     if rows:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medssl.core.errors import ConfigError
 from medssl.evaluation.statistics import Interval, mean_with_interval, paired_difference
@@ -16,6 +16,8 @@ from medssl.evaluation.table_comparison import Rows, paired_metrics
 MEAN = "mean of classes"
 ALL = "all cases"
 TASKS = ("segmentation", "classification", "detection")
+DISTANCES = frozenset({"hd95_mm"})
+"""Metrics of which less is better."""
 Content = Mapping[str, Any]
 _Pair = tuple[float | None, float | None]
 
@@ -44,9 +46,16 @@ class Difference:
         low, high = self.difference.low, self.difference.high
         return low is not None and high is not None and (low > 0 or high < 0)
 
+    @property
+    def better(self) -> Literal["a", "b"] | None:
+        """Which one is better, or None where that is undecided; of a distance, that is the one with less."""
+        if not self.decided or self.difference.mean is None:
+            return None
+        return "a" if (self.difference.mean > 0) != (self.metric in DISTANCES) else "b"
+
     def to_json(self) -> dict[str, Any]:
         """Return the difference as plain JSON values."""
-        return {**asdict(self), "decided": self.decided}
+        return {**asdict(self), "decided": self.decided, "better": self.better}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -130,7 +130,6 @@ def run_study(
     for name in sorted(wanted - set(names)):
         message = f"expected names of the plan's arms ({', '.join(names)}), found {name!r}.{did_you_mean(name, names)}"
         raise ConfigError(message)
-    write_json(out / "plan.json", plan.to_json())
     families = plan.families(run for run in plan.runs() if run.arm.name in wanted)
     carry_out = partial(_carry_out, plan=plan, manifest=manifest, out=out, hands=hands)
     if workers:

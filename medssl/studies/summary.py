@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -25,8 +26,8 @@ MINIMUM_DRAWS_OF_P = 6  # the least with which a sign test of draws can reach 0.
 # Share of the budget that a run may lie beside it before that is told
 _BESIDE = 0.02
 INTERVAL = (
-    "95% intervals: draws of labelled cases are resampled first, then patients (cases, where none is named) within a "
-    f"draw ({BOOTSTRAP} times, percentiles); none with fewer than {MINIMUM_DRAWS} draws or {MINIMUM_GROUPS} patients. "
+    "95% intervals: draws of labelled cases and patients (cases, where none is named) are resampled, the patients alike "
+    f"for all draws ({BOOTSTRAP} times, percentiles); none with fewer than {MINIMUM_DRAWS} draws or {MINIMUM_GROUPS} patients. "
     "Seeds of one draw are averaged; where there is no other draw, they are resampled in the place of draws. A case "
     "whose Dice is undefined in any run (nothing there and nothing found) is left out of all, so what arms find where "
     "nothing is does not count. p: two-sided, from the same resamples, which resolve no less than 1 in "
@@ -197,8 +198,14 @@ def _shown_p(row: Row) -> str:
     return f"{'< ' if unresolved else ''}{row.p_holm:.3g}"
 
 
-def notes(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:
-    """Return the paragraphs below the table: what the intervals are, budgets that were not kept, labels saved."""
+def notes(plan: StudyPlan, rows: Sequence[Row], results: Results) -> list[str]:
+    """Return the paragraphs below the table: what the intervals are, what is missing or beside its budget, labels saved.
+
+    Args:
+        plan: The study.
+        rows: Rows of its table.
+        results: What the rows were made of.
+    """
     against = {row.arm: row.against for row in rows}
     saved = [
         f"{arm} with {_labels(count)} equals {against[arm]} with about {needed:.1f}."
@@ -211,7 +218,8 @@ def notes(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:
         f"With {_labels(count)}, {number} of the scored cases left out: Dice is undefined in some run."
         for count, number in left_out.items()
     ]
-    return [INTERVAL, *undefined, *_beside_budget(plan, rows), *(["\n".join(saved)] if saved else [])]
+    paragraphs = [_missing(plan, results), _beside_budget(plan, rows), saved]
+    return [INTERVAL, *undefined, *("\n".join(sentences) for sentences in paragraphs if sentences)]
 
 
 def markdown(rows: Sequence[Row], told: Sequence[str]) -> str:
@@ -220,8 +228,20 @@ def markdown(rows: Sequence[Row], told: Sequence[str]) -> str:
     return "\n".join([lines[0], "|---" * len(HEADINGS) + "|", *lines[1:], "", "\n\n".join(told)]) + "\n"
 
 
+def _missing(plan: StudyPlan, results: Results) -> list[str]:
+    """Return sentences on the arms that lack runs, whose means are over other draws than those of the rest."""
+    wanted = Counter((run.labelled, run.arm.name) for run in plan.runs())
+    found = Counter((each["labelled"], each["arm"]) for each in results if "dice" in each)
+    sentences = [
+        f"{arm} with {_labels(count)}: {found[count, arm]} of {number} runs."
+        for (count, arm), number in wanted.items()
+        if found[count, arm] < number
+    ]
+    return ["Runs are missing or failed, so these means are over fewer draws or seeds:", *sentences] if sentences else []
+
+
 def _beside_budget(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:
-    """Return a paragraph on the arms that passed clearly more or fewer patches than the budget, if there are any."""
+    """Return sentences on the arms that passed clearly more or fewer patches than the budget, if there are any."""
     sentences = []
     for row in rows:
         arm = plan.arm(row.arm)
@@ -234,7 +254,7 @@ def _beside_budget(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:
             sentences.append(
                 f"{row.arm} with {_labels(row.labelled)} passed {row.patches:.0f} patches forward and back: {beside}."
             )
-    return ["\n".join(["Not all arms kept to the budget:", *sentences])] if sentences else []
+    return ["Not all arms kept to the budget:", *sentences] if sentences else []
 
 
 def _labels(count: int) -> str:

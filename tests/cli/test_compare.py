@@ -16,7 +16,7 @@ def write(folder: Path, values: list[float]) -> str:
 def test_compare_prints_the_paired_difference_and_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = write(tmp_path / "a", [0.5, 0.7, 0.9]), write(tmp_path / "b", [0.4, 0.6, 0.8])
     assert run(["compare", a, b, "--out", str(tmp_path / "c.json")]) == 0
-    assert "A higher" in capsys.readouterr().out
+    assert "A better" in capsys.readouterr().out
     assert json.loads((tmp_path / "c.json").read_text())["differences"][0]["decided"]
 
 

@@ -43,9 +43,21 @@ def test_constant_difference_is_decided_although_the_cases_spread():
     assert found.decided
 
 
+@pytest.mark.parametrize("metric, better", [("dice", "a"), ("hd95_mm", "b")])
+def test_of_distances_the_smaller_one_is_better(metric: str, better: str):
+    high, low = ([{"dice": x, "hd95_mm": x, "nsd": x} for x in values] for values in ([0.9, 0.8, 0.7], [0.5, 0.4, 0.3]))
+    evaluations = [content([0.0] * 3), content([0.0] * 3)]
+    for evaluation, scores in zip(evaluations, (high, low), strict=True):
+        for case, score in zip(evaluation["cases"], scores, strict=True):
+            case["classes"]["liver"] = case["mean"] = score
+    found = compare_evaluations(*evaluations)
+    assert find(found, "liver", metric).better == find(found, MEAN, metric).better == better
+
+
 def test_differences_of_both_signs_are_undecided():
     found = find(compare_evaluations(content([0.5, 0.7, 0.6]), content([0.6, 0.6, 0.6])), MEAN, "dice")
     assert not found.decided
+    assert found.better is None
 
 
 def test_means_are_over_the_cases_where_both_are_defined():

@@ -126,7 +126,7 @@ def test_a_case_with_nothing_to_find_and_nothing_found_is_left_out_of_every_arm(
     assert found.dice.mean == pytest.approx(0.5 + 0.05 + 0.02 + 0.015)  # the mean of v0 to v3
     assert other.dice.mean - found.dice.mean == pytest.approx(other.difference.mean)
     assert row(rows, "plain", 2).dice.cases == 5
-    assert "With 1 label, 1 of the scored cases left out" in markdown(rows, notes(plan(), rows))
+    assert "With 1 label, 1 of the scored cases left out" in markdown(rows, notes(plan(), rows, results))
 
 
 def test_without_any_case_that_is_defined_there_is_no_row(tmp_path) -> None:
@@ -179,9 +179,9 @@ def test_labels_saved_are_not_read_off_a_curve_that_has_the_dice_twice(rows: lis
 
 
 def test_table_names_arms_intervals_and_their_meaning(rows: list[Row]) -> None:
-    text = markdown(rows, notes(plan(), rows))
+    text = markdown(rows, notes(plan(), rows, ()))
     assert "| 1 | better | 0.6900 [" in text
-    assert "draws of labelled cases are resampled first" in text
+    assert "draws of labelled cases and patients" in text
 
 
 def _sentences(tmp_path, patches: int) -> str:
@@ -189,7 +189,7 @@ def _sentences(tmp_path, patches: int) -> str:
 
     results = [each | {"patches": patches} for each in run_study(plan(), manifest(), tmp_path, Recorder().hands)]
     rows = summarise(plan(), results)
-    return markdown(rows, notes(plan(), rows))
+    return markdown(rows, notes(plan(), rows, results))
 
 
 def test_arms_beside_the_budget_are_told_with_what_they_passed(tmp_path) -> None:
@@ -202,11 +202,25 @@ def test_arms_within_two_percent_of_the_budget_are_not_told(tmp_path) -> None:
     assert "budget" not in _sentences(tmp_path, 118)
 
 
+def test_arms_that_lack_runs_are_told(tmp_path) -> None:
+    from medssl.studies.run import run_study
+
+    results = run_study(plan(), manifest(), tmp_path, Recorder().hands)
+    rows = summarise(plan(), results)
+    assert "missing or failed" not in markdown(rows, notes(plan(), rows, results))
+    first = next(each for each in results if each["arm"] == "better")
+    failed = {key: value for key, value in first.items() if key != "dice"} | {"error": "no memory"}
+    kept = [failed if each is first else each for each in results]
+    text = markdown(summarise(plan(), kept), notes(plan(), rows, kept))
+    number = sum((run.arm.name, run.labelled) == ("better", first["labelled"]) for run in plan().runs())
+    assert f"better with {first['labelled']} label: {number - 1} of {number} runs." in text
+
+
 def test_one_label_is_no_labels(rows: list[Row]) -> None:
     better = row(rows, "better", 1)
     between = replace(better, dice=replace(better.dice, mean=0.62))
     rows = [*rows[:1], between, *rows[3:]]
-    assert "better with 1 label equals plain with about 1." in markdown(rows, notes(plan(), rows))
+    assert "better with 1 label equals plain with about 1." in markdown(rows, notes(plan(), rows, ()))
 
 
 def test_seeds_take_the_place_of_draws_where_there_is_one_draw(tmp_path) -> None:
