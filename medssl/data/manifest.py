@@ -154,11 +154,12 @@ class Manifest(_Strict):
         Raises:
             ManifestError: If cases list different numbers of image files, or there are none.
         """
-        counts = {len(case.image) for _, case in self.cases()}
-        if len(counts) != 1:
-            message = f"expected one number of image files in all cases, found {sorted(counts)}."
-            raise ManifestError(f"manifest {self.name!r}: {message} Complete the cases that lack a channel.")
-        return counts.pop()
+        examples = {len(case.image): f"{case.id} ({part})" for part, case in self.cases()}
+        if len(examples) != 1:
+            found = "; ".join(f"{number} in {case}" for number, case in sorted(examples.items())) or "no case"
+            message = f"manifest {self.name!r}: expected one number of image files in all cases, found {found}."
+            raise ManifestError(f"{message} Complete the cases that lack a channel.")
+        return next(iter(examples))
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as plain JSON values; single-channel images are plain strings."""

@@ -237,7 +237,9 @@ def _missing(plan: StudyPlan, results: Results) -> list[str]:
         for (count, arm), number in wanted.items()
         if found[count, arm] < number
     ]
-    return ["Runs are missing or failed, so these means are over fewer draws or seeds:", *sentences] if sentences else []
+    return (
+        ["Runs are missing or failed, so these means are over fewer draws or seeds:", *sentences] if sentences else []
+    )
 
 
 def _beside_budget(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from stops import stop_in_call
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.resolve import load_config
 from medssl.bundle.run import copy_bundle, prepare_run, settings_of, train
-from medssl.core.errors import CheckpointError, ConfigError, TrustError
+from medssl.core.errors import CheckpointError, ConfigError, ManifestError, TrustError
 from medssl.core.files import sha256_file, write_json
 from medssl.data.manifest import load_manifest
 from medssl.networks import SliceNet
@@ -267,6 +268,25 @@ def test_cases_of_other_channels_are_refused(source: Path, manifest: Path, tmp_p
     with pytest.raises(ConfigError, match=r"expected 1 image files in each case.*found 2"):
         train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
     assert not (tmp_path / "run").exists()
+
+
+def test_unlabelled_cases_of_other_channels_are_refused(bundles: Path, manifest: Path, tmp_path: Path) -> None:
+    content = json.loads(manifest.read_text())
+    last = content["training"].pop()
+    other = {"id": last["id"], "image": [last["image"], last["image"]]}
+    manifest.write_text(json.dumps(content | {"unlabeled": [other]}))
+    with pytest.raises(ManifestError, match=r"2 in phantom_2 \(unlabeled\)"):
+        train(bundles / "hippocampus_mri_umct", manifest=manifest, out=tmp_path / "run", overrides=_PLAIN)
+    assert not (tmp_path / "run").exists()
+
+
+def test_views_without_an_archive_learn_from_labels_and_say_so(
+    bundles: Path, manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = {**_PLAIN, "epochs": 1, "patch_size": [16, 16, 16], "network_def#views": ["axial", "coronal"]}
+    with caplog.at_level(logging.INFO, logger="medssl.training"):
+        train(bundles / "hippocampus_mri_umct", manifest=manifest, out=tmp_path / "run", overrides=small)
+    assert caplog.text.count("no unlabelled crops: the views learn from labels alone") == 1
 
 
 def test_classes_of_other_names_are_told(

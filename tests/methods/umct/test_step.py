@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections import Counter
 from copy import deepcopy
 from pathlib import Path
 
@@ -42,6 +43,18 @@ def test_a_step_runs_for_any_number_of_views_classes_and_channels(views: int, cl
     assert output["loss"].dtype is torch.float32
     pairs = zip(before.parameters(), network.parameters(), strict=True)
     assert not any(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("passes", [0, 4, 6])
+def test_a_step_runs_each_trunk_twice_and_only_the_tail_for_every_pass(passes: int) -> None:
+    network, trunks, tails = small_network(), Counter(), Counter()
+    for view, part in network.networks.items():
+        part.convInit.register_forward_hook(lambda *_, view=view: trunks.update([view]))
+        part.conv_final.register_forward_hook(lambda _, given, __, view=view: tails.update({view: len(given[0])}))
+    _stepped(small_batch(), network=network, pseudo_labels=PseudoLabels(passes=passes, chunk=2))
+    assert trunks == dict.fromkeys(network.view_names, 2)  # pseudo-labels, gradient
+    # 2 unlabelled crops for every pass; then these and 2 labelled ones
+    assert tails == dict.fromkeys(network.view_names, 2 * max(passes, 1) + 4)
 
 
 def test_no_gradient_flows_from_a_pseudo_label_into_the_view_that_made_it() -> None:
