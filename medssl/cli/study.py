@@ -89,7 +89,8 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
     from medssl.studies.conditions import grids_told, machines_told
     from medssl.studies.curve import curve_figure, write_curve
     from medssl.studies.run import patient_numbers
-    from medssl.studies.summary import HEADINGS, INTERVAL, labels_saved, markdown, notes, summarise, table
+    from medssl.studies.summary import INTERVAL, labels_saved, summarise
+    from medssl.studies.tables import HEADINGS, markdown, notes, table
 
     rows = summarise(plan, results, groups=patient_numbers(plan, manifest))
     block = provenance("study", plan=plan.sha256(), manifest={"name": manifest.name, "sha256": manifest.sha256()})

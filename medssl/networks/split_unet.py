@@ -11,7 +11,8 @@ from monai.networks.nets import UNet
 from torch import Tensor, nn
 
 from medssl.networks.channel_dropout import ChannelDropout
-from medssl.networks.split import TailOfModules, check_decoder_blocks
+from medssl.networks.pretrained import check_decoder_blocks
+from medssl.networks.split import TailOfModules
 
 
 class SplitUNet(TailOfModules, UNet):

@@ -59,8 +59,8 @@ class ViewNet(TailOfModules, nn.Module):
         Source: Xia et al., WACV 2020 (UMCT) for asymmetric kernels, ResNet encoder and 3D decoder; Liu et al.,
         MICCAI 2018 (AH-Net) for stem and pooling. The widths of the decoder are not published; these give 11.6 million
         parameters for ResNet-18 where the paper has 11.8, and 24.1 for ResNet-50 where it has 27.1. "tiny" is ours,
-        for small structures and small machines. The paper's dropout may stand at both places; here it stands at one,
-        because with both the tail would always be the longer one.
+        for small structures and small machines. The paper's dropout may stand at both places; `SplitSegResNet` says why
+        it stands at one here.
     """
 
     def __init__(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import logging
 import math
 import re
@@ -24,12 +22,11 @@ from medssl.data.manifest import Manifest, save_manifest
 from medssl.data.splits import keep_labeled_cases, unlabeled_case
 from medssl.data.workers import map_isolated
 from medssl.studies.plan import Arm, Run, StudyPlan
+from medssl.studies.records import RESULT, begin_record, folder_of, identity_of, is_record_of, read_done, readable_json
 
 _logger = logging.getLogger("medssl.studies")
 # In quotes, where a name may have spaces, or bare
 _PATH = re.compile(r"""(['"])[^'"]*[\\/][^'"]*\1|(?<![\w.])(?:[A-Za-z]:)?[\\/][^\s'",:]+""")
-RESULT = "result.json"
-_MARK = "identity.json"
 # A run that takes longer hangs; a whole training must fit into it
 _STALL_SECONDS = 14 * 24 * 3600.0
 _TAKEN = "taken"  # marks a result that another study.json gave
@@ -89,18 +86,18 @@ def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) ->
     Raises:
         ConfigError: If the file is no study.json.
     """
-    content = _read_json(study) if study.is_file() else None
+    content = readable_json(study) if study.is_file() else None
     if not isinstance(content, dict) or not isinstance(content.get("runs"), list):
         message = f"{study}: expected the study.json of an earlier study, found none that can be read."
         raise ConfigError(message)
     known = {each.get("sha256"): each for each in content["runs"] if "dice" in each}
     taken = 0
     for run in plan.runs():
-        identity = _identity(run, plan, manifest)
+        identity = identity_of(run, plan, manifest)
         found = known.get(identity["sha256"])
-        if found is not None and _is_record_of(found, identity) and _done(run, plan, manifest, out) is None:
-            _begin(_folder(run, out), identity)
-            write_json(_folder(run, out) / RESULT, {**found, _TAKEN: True})
+        if found is not None and is_record_of(found, identity) and read_done(run, plan, manifest, out) is None:
+            begin_record(folder_of(run, out), identity)
+            write_json(folder_of(run, out) / RESULT, {**found, _TAKEN: True})
             taken += 1
     return taken
 
@@ -143,12 +140,12 @@ def run_study(
             _logger.error("%s failed: %s", family[0].key, _told(outcomes))
             outcomes = [_failed(run, plan, manifest, outcomes) for run in family]
         fresh |= {run.key: outcome for run, outcome in zip(family, outcomes, strict=True)}
-    return _published(fresh.get(run.key) or _done(run, plan, manifest, out) for run in plan.runs())
+    return _published(fresh.get(run.key) or read_done(run, plan, manifest, out) for run in plan.runs())
 
 
 def read_results(plan: StudyPlan, manifest: Manifest, out: Path) -> list[dict[str, Any]]:
     """Return the results that are there, without running anything."""
-    return _published(_done(run, plan, manifest, out) for run in plan.runs())
+    return _published(read_done(run, plan, manifest, out) for run in plan.runs())
 
 
 def _published(results: Iterable[dict[str, Any] | None]) -> list[dict[str, Any]]:
@@ -163,7 +160,7 @@ def _carry_out(
     if threads is not None:
         torch.set_num_threads(threads)
         _speak()
-    without = [run for run in family if _done(run, plan, manifest, out) is None]
+    without = [run for run in family if read_done(run, plan, manifest, out) is None]
     sources = {source.key for run in without if (source := plan.trained_run(run)) is not None}
     return [_outcome(run, plan, manifest, out, hands, with_network=run.key in sources) for run in family]
 
@@ -188,7 +185,7 @@ def _outcome(
 
 
 def _failed(run: Run, plan: StudyPlan, manifest: Manifest, error: Exception) -> dict[str, Any]:
-    return {**_identity(run, plan, manifest), "error": _told(error)}
+    return {**identity_of(run, plan, manifest), "error": _told(error)}
 
 
 def _told(error: BaseException) -> str:
@@ -211,7 +208,7 @@ def _complete(
 
     With `with_network`, a result that another study.json gave is not enough: the run is carried out for its network.
     """
-    done = _done(run, plan, manifest, out)
+    done = read_done(run, plan, manifest, out)
     if done is not None and not (with_network and done.get(_TAKEN)):
         return done
     members, trained = plan.member_runs(run), plan.trained_run(run)
@@ -219,20 +216,20 @@ def _complete(
     before = [_complete(each, plan, manifest, out, hands, with_network=True) for each in stands_on]
     started, cost = _pretrained(run, plan, manifest, out, hands)
     _logger.info("%s: %d iterations", run.key, run.iterations)
-    folder = _folder(run, out)
-    _begin(folder, _identity(run, plan, manifest))
+    folder = folder_of(run, out)
+    begin_record(folder, identity_of(run, plan, manifest))
     earlier, _ = _spent(folder, hands)
     begin = time.monotonic()
     file = _manifest_of(run, manifest, folder)
     if trained is not None:
-        dice = _mean_of([_dice(each) for each in hands.part(run, _folder(trained, out), file, folder)])
+        dice = _mean_of([_dice(each) for each in hands.part(run, folder_of(trained, out), file, folder)])
     elif members:
-        dice = _dice(hands.fuse(run, [_folder(member, out) for member in members], file, folder))
+        dice = _dice(hands.fuse(run, [folder_of(member, out) for member in members], file, folder))
     else:
         dice = _dice(hands.execute(started, file, folder))
     seconds = sum(each["seconds"] for each in before) + earlier + time.monotonic() - begin
     cost |= _taken_from(before) if before else _told_by(folder, hands)
-    result = {**_identity(run, plan, manifest), "seconds": round(seconds, 1), **cost, "dice": dice}
+    result = {**identity_of(run, plan, manifest), "seconds": round(seconds, 1), **cost, "dice": dice}
     if groups := patient_numbers(plan, manifest):
         result["groups"] = groups
     write_json(folder / RESULT, result)
@@ -289,67 +286,8 @@ def _pretrained(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands:
             hands.pretrain(run.arm, file, folder / "bundle")
             write_json(record, {**decides, "seconds": round(time.monotonic() - begin, 1)})
     arm = run.arm.model_copy(update={"bundle": str((folder / "bundle").resolve())})
-    seconds = float((_read_json(record) or {}).get("seconds", 0.0))
+    seconds = float((readable_json(record) or {}).get("seconds", 0.0))
     return replace(run, arm=arm), {"pretraining_seconds": seconds}
-
-
-def _begin(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Mark a run's folder as this run's; what a run of another identity left there is moved aside, never continued.
-
-    Training goes on from whatever checkpoint lies in its folder, also one of other cases or another budget.
-    """
-    mark = folder / _MARK
-    if folder.is_dir() and not (mark.is_file() and _is_record_of(_read_json(mark), identity)):
-        number = next(n for n in itertools.count(1) if not folder.with_name(f"{folder.name}_before{n}").exists())
-        aside = folder.rename(folder.with_name(f"{folder.name}_before{number}"))
-        _logger.warning(
-            "%s: the plan, the bundle or the data changed; the earlier run was moved to %s", folder.name, aside.name
-        )
-    write_json(mark, dict(identity))
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # damaged, so it says nothing
-        return None
-
-
-def _done(run: Run, plan: StudyPlan, manifest: Manifest, out: Path) -> dict[str, Any] | None:
-    path = _folder(run, out) / RESULT
-    if not path.is_file():
-        return None
-    result: dict[str, Any] = _read_json(path) or {}
-    return result if _is_record_of(result, _identity(run, plan, manifest)) else None
-
-
-def _folder(run: Run, out: Path) -> Path:
-    return out / "runs" / run.key
-
-
-def _identity(run: Run, plan: StudyPlan, manifest: Manifest) -> dict[str, Any]:
-    """Return what names a run, with a hash of everything that decides its result, and of the configurations."""
-    decides = {"arm": run.arm.to_json(), "ids": run.ids, "seed": run.seed, "iterations": run.iterations}
-    decides |= {"part": plan.part, "epoch": plan.iterations_per_epoch, "manifest": manifest.sha256()}
-    if run.arm.source is not None:
-        decides["members"] = plan.arm(run.arm.source).to_json()
-    identity = {
-        "arm": run.arm.name,
-        "labelled": run.labelled,
-        "draw": run.draw,
-        "seed": run.seed,
-        "iterations": run.iterations,
-        "sha256": sha256_json(decides),
-    }
-    return identity | ({} if run.recipe is None else {"recipe": run.recipe.model_dump(mode="json")})
-
-
-def _is_record_of(record: Any, identity: Mapping[str, Any]) -> bool:
-    """Tell whether a record is of a run; its recipe counts where both know it, as tables are made without bundles."""
-    if not isinstance(record, dict) or record.get("sha256") != identity["sha256"]:
-        return False
-    recipes = [each["recipe"] for each in (record, identity) if each.get("recipe") is not None]
-    return len(recipes) < 2 or recipes[0] == recipes[1]
 
 
 def _without_labels(manifest: Manifest) -> Manifest:

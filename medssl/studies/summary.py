@@ -1,10 +1,9 @@
-"""Tables of a study: mean Dice, intervals over draws and cases, paired differences, labels saved."""
+"""What a study says: mean Dice, intervals over draws and cases, paired differences, labels saved."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,18 +18,15 @@ Results = Sequence[dict[str, Any]]
 _Table = dict[tuple[int, int], dict[str, Any]]  # (draw, seed) -> case -> mean Dice, None where it is undefined
 _Groups = Mapping[str, str]  # case -> patient
 
-HEADINGS = ("labelled", "arm", "Dice", "difference", "against", "p (Holm)", "draws", "seconds a run")
 BOOTSTRAP = 4000
 MINIMUM_DRAWS = 3
 MINIMUM_DRAWS_OF_P = 6  # the least with which a sign test of draws can reach 0.05
-# Share of the budget that a run may lie beside it before that is told
-_BESIDE = 0.02
 INTERVAL = (
-    "95% intervals: draws of labelled cases and patients (cases, where none is named) are resampled, the patients alike "
-    f"for all draws ({BOOTSTRAP} times, percentiles); none with fewer than {MINIMUM_DRAWS} draws or {MINIMUM_GROUPS} patients. "
-    "Seeds of one draw are averaged; where there is no other draw, they are resampled in the place of draws. A case "
-    "whose Dice is undefined in any run (nothing there and nothing found) is left out of all, so what arms find where "
-    "nothing is does not count. p: two-sided, from the same resamples, which resolve no less than 1 in "
+    "95% intervals: draws of labelled cases and patients (cases, if none is named) are resampled, patients alike for "
+    f"all draws ({BOOTSTRAP} times, percentiles); none with fewer than {MINIMUM_DRAWS} draws or {MINIMUM_GROUPS} "
+    "patients. Seeds of one draw are averaged; where there is no other draw, they are resampled in the place of draws. "
+    "A case whose Dice is undefined in any run (nothing there and nothing found) is left out of all, so what arms find "
+    "where nothing is does not count. p: two-sided, from the same resamples, which resolve no less than 1 in "
     f"{BOOTSTRAP}, corrected by Holm over the table; none with fewer than {MINIMUM_DRAWS_OF_P} draws. Few draws make "
     "both look surer than they are (docs/studies.md)."
 )
@@ -173,96 +169,6 @@ def estimate(
     return Estimate(mean=float(values.mean()), low=low, high=high, p=p, draws=draws, cases=cases, seeds=seeds)
 
 
-def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Return the cells of the table under `HEADINGS`, a line for each row."""
-    return [
-        (
-            str(row.labelled),
-            row.arm,
-            _shown(row.dice),
-            "" if row.difference is None else _shown(row.difference, signed=True),
-            row.against,
-            _shown_p(row),
-            f"1, {row.dice.seeds} seeds" if row.dice.seeds else str(row.dice.draws),
-            f"{row.seconds:.0f}",
-        )
-        for row in rows
-    ]
-
-
-def _shown_p(row: Row) -> str:
-    """Return a corrected p-value; below what resampling can resolve, its bound."""
-    if row.p_holm is None:
-        return ""
-    unresolved = row.difference is not None and row.difference.p is not None and row.difference.p <= 1 / BOOTSTRAP
-    return f"{'< ' if unresolved else ''}{row.p_holm:.3g}"
-
-
-def notes(plan: StudyPlan, rows: Sequence[Row], results: Results) -> list[str]:
-    """Return the paragraphs below the table: what the intervals are, what is missing or beside its budget, labels saved.
-
-    Args:
-        plan: The study.
-        rows: Rows of its table.
-        results: What the rows were made of.
-    """
-    against = {row.arm: row.against for row in rows}
-    saved = [
-        f"{arm} with {_labels(count)} equals {against[arm]} with about {needed:.1f}."
-        for arm, counts in labels_saved(rows).items()
-        for count, needed in counts.items()
-        if needed is not None and needed > count
-    ]
-    left_out = {row.labelled: row.undefined for row in rows if row.undefined}
-    undefined = [
-        f"With {_labels(count)}, {number} of the scored cases left out: Dice is undefined in some run."
-        for count, number in left_out.items()
-    ]
-    paragraphs = [_missing(plan, results), _beside_budget(plan, rows), saved]
-    return [INTERVAL, *undefined, *("\n".join(sentences) for sentences in paragraphs if sentences)]
-
-
-def markdown(rows: Sequence[Row], told: Sequence[str]) -> str:
-    """Return the table as Markdown, with the paragraphs of `notes` and others below it."""
-    lines = [f"| {' | '.join(cells)} |" for cells in (HEADINGS, *table(rows))]
-    return "\n".join([lines[0], "|---" * len(HEADINGS) + "|", *lines[1:], "", "\n\n".join(told)]) + "\n"
-
-
-def _missing(plan: StudyPlan, results: Results) -> list[str]:
-    """Return sentences on the arms that lack runs, whose means are over other draws than those of the rest."""
-    wanted = Counter((run.labelled, run.arm.name) for run in plan.runs())
-    found = Counter((each["labelled"], each["arm"]) for each in results if "dice" in each)
-    sentences = [
-        f"{arm} with {_labels(count)}: {found[count, arm]} of {number} runs."
-        for (count, arm), number in wanted.items()
-        if found[count, arm] < number
-    ]
-    return (
-        ["Runs are missing or failed, so these means are over fewer draws or seeds:", *sentences] if sentences else []
-    )
-
-
-def _beside_budget(plan: StudyPlan, rows: Sequence[Row]) -> list[str]:
-    """Return sentences on the arms that passed clearly more or fewer patches than the budget, if there are any."""
-    sentences = []
-    for row in rows:
-        arm = plan.arm(row.arm)
-        if arm.single_views_of is not None:  # trains nothing; its source is told
-            continue
-        budget = plan.budget_of(arm)
-        share = 0.0 if row.patches is None else row.patches / budget - 1
-        if row.patches is not None and abs(share) > _BESIDE:
-            beside = f"{abs(share):.1%} {'more' if share > 0 else 'fewer'} than its budget of {budget}"
-            sentences.append(
-                f"{row.arm} with {_labels(row.labelled)} passed {row.patches:.0f} patches forward and back: {beside}."
-            )
-    return ["Not all arms kept to the budget:", *sentences] if sentences else []
-
-
-def _labels(count: int) -> str:
-    return f"{count} label{'' if count == 1 else 's'}"
-
-
 def _row(
     plan: StudyPlan,
     arm: Arm,
@@ -380,10 +286,3 @@ def _needed(base: Sequence[tuple[int, float]], dice: float) -> float | None:
     # two pieces of a rising curve meet at a measured count, each with its own rounding
     unique = bool(needed) and math.isclose(min(needed), max(needed), rel_tol=1e-9)
     return min(needed) if unique and all(rises for _, rises in crossings) else None
-
-
-def _shown(estimate: Estimate, *, signed: bool = False) -> str:
-    form = "+.4f" if signed else ".4f"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.mean:{form}}"
-    return f"{estimate.mean:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"

@@ -12,7 +12,6 @@ from medssl.training.loaders import LesionSampler, StreamSampler, TwoStreamLoade
 from medssl.training.log import TrainingLog
 from medssl.training.mixup import Mixup
 from medssl.training.optimization import Optimization, Step
-from medssl.training.perturbation import Perturbation
 from medssl.training.probe import NeighbourProbe
 from medssl.training.resume import ResumeHandler
 from medssl.training.schedules import Ramp, Schedule
@@ -35,7 +34,6 @@ __all__ = [
     "Mixup",
     "NeighbourProbe",
     "Optimization",
-    "Perturbation",
     "PretrainingHealth",
     "Ramp",
     "ResumeHandler",

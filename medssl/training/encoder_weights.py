@@ -16,7 +16,7 @@ from medssl.core.files import atomic_path, sha256_file, sha256_json, write_json
 from medssl.core.provenance import package_versions, utc_now
 from medssl.core.strict_json import parse_json
 from medssl.data.manifest import Case, load_manifest
-from medssl.networks.split import PretrainedNetwork, check_decoder_blocks, pretrained_tensors
+from medssl.networks.pretrained import PretrainedNetwork, check_decoder_blocks, pretrained_tensors
 from medssl.training.distributed import undistributed
 
 _FORMAT = 1

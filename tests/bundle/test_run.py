@@ -23,7 +23,7 @@ from medssl.core.errors import CheckpointError, ConfigError, ManifestError, Trus
 from medssl.core.files import sha256_file, write_json
 from medssl.data.manifest import load_manifest
 from medssl.networks import SliceNet
-from medssl.networks.split import pretrained_tensors
+from medssl.networks.pretrained import pretrained_tensors
 
 _PLAIN = {"epochs": 2, "iterations_per_epoch": 3, "amp": False, "num_workers": 0, "val_interval": 2}
 _QUICK = _PLAIN | {"network_def#channels": [4, 8], "network_def#strides": [2], "network_def#num_res_units": 0}

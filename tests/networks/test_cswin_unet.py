@@ -17,7 +17,8 @@ from medssl.networks import CSwinUNet, SplitNetwork
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
 from medssl.networks.cswin_unet import SIZES, _cut
 from medssl.networks.layout import with_fast_layout
-from medssl.networks.split import check_tail_dropout, evaluation_mode, pretrained_tensors
+from medssl.networks.pretrained import pretrained_tensors
+from medssl.networks.split import check_tail_dropout, evaluation_mode
 from medssl.networks.weights import transfer_weights
 
 # One image of each family that is no multiple of any stride

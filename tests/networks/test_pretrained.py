@@ -7,15 +7,15 @@ import torch
 
 from medssl.core.errors import ConfigError
 from medssl.networks import SliceUNet, SplitSegResNet, ViewNet
-from medssl.networks.split import (
+from medssl.networks.pretrained import (
     PretrainedNetwork,
-    SplitNetwork,
     check_decoder_blocks,
     feature_shape,
     pretrained_tensors,
     require_pretrained,
     train_only,
 )
+from medssl.networks.split import SplitNetwork
 
 _NETWORKS = [
     SliceUNet(channels=(4, 8, 8)),

@@ -10,7 +10,7 @@ from monai.networks.nets import resnet18
 
 from medssl.core.errors import ConfigError
 from medssl.networks import SliceNet, SplitNetwork, ViewNet
-from medssl.networks.split import PretrainedNetwork, pretrained_tensors
+from medssl.networks.pretrained import PretrainedNetwork, pretrained_tensors
 from medssl.networks.weights import transfer_weights
 from medssl.reduction.encoder import load_encoder
 

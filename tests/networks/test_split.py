@@ -10,7 +10,8 @@ from torch import nn
 from medssl.core.errors import ConfigError
 from medssl.networks import VIEWS, SliceUNet, SplitNetwork, SplitSegResNet, SplitUNet, ViewNet
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
-from medssl.networks.split import check_patch_size, check_tail_dropout, evaluation_mode, feature_shape, patch_strides
+from medssl.networks.pretrained import feature_shape
+from medssl.networks.split import check_patch_size, check_tail_dropout, evaluation_mode, patch_strides
 from medssl.networks.weights import transfer_weights
 
 _IMAGE = torch.randn(2, 1, 8, 16, 8)

@@ -8,7 +8,8 @@ from monai.networks.nets import UNet
 
 from medssl.core.errors import ConfigError
 from medssl.networks import MultiViewNet, SplitNetwork, SplitUNet
-from medssl.networks.split import PretrainedNetwork, check_tail_dropout, pretrained_tensors
+from medssl.networks.pretrained import PretrainedNetwork, pretrained_tensors
+from medssl.networks.split import check_tail_dropout
 from medssl.networks.weights import transfer_weights
 
 _IMAGE = torch.randn(2, 1, 8, 16, 24, generator=torch.Generator().manual_seed(0))

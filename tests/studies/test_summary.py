@@ -12,11 +12,9 @@ from medssl.studies.summary import (
     contrast,
     estimate,
     labels_saved,
-    markdown,
-    notes,
     summarise,
-    table,
 )
+from medssl.studies.tables import markdown, notes, table
 
 
 @pytest.fixture

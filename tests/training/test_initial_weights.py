@@ -15,7 +15,7 @@ from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import sha256_file, write_json
 from medssl.data.datasets import SeededCacheDataset
 from medssl.networks import MultiViewNet, SliceNet, SliceUNet, ViewNet
-from medssl.networks.split import pretrained_tensors
+from medssl.networks.pretrained import pretrained_tensors
 from medssl.training import InitialWeights
 
 

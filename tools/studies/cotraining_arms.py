@@ -139,7 +139,7 @@ def view_net(content: Content) -> None:
 
 def perturbed(content: Content) -> None:
     """Each view sees unlabelled crops with strongly changed intensities, and learns what the others say without."""
-    content["train"]["step"]["perturbation"] = {"_target_": "medssl.training.Perturbation", "seed": "@seed"}
+    content["train"]["step"]["perturbation"] = {"_target_": "medssl.methods.umct.Perturbation", "seed": "@seed"}
 
 
 def dropout_before_head(content: Content) -> None:

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from medssl.core.errors import ConfigError
 from medssl.core.seeding import derive_seed
-from medssl.networks.split import feature_shape, require_pretrained, train_only
+from medssl.networks.pretrained import feature_shape, require_pretrained, train_only
 from medssl.training.distributed import process_rank
 from medssl.training.health import Embedded
 from medssl.training.optimization import Optimization

@@ -10,13 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from medssl.core.errors import ConfigError
-from medssl.networks.split import (
-    check_decoder_blocks,
-    evaluation_mode,
-    feature_shape,
-    require_pretrained,
-    train_only,
-)
+from medssl.networks.pretrained import check_decoder_blocks, feature_shape, require_pretrained, train_only
+from medssl.networks.split import evaluation_mode
 
 Decoder = Literal["light", "unet"]
 

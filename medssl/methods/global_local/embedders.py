@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medssl.core.errors import ConfigError
 from medssl.losses.region_masks import Regions, region_windows
-from medssl.networks.split import check_decoder_blocks, feature_shape, require_pretrained, train_only
+from medssl.networks.pretrained import check_decoder_blocks, feature_shape, require_pretrained, train_only
 
 
 class GlobalEmbedder(nn.Module):

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from medssl.methods.umct.checks import checked_views
 from medssl.methods.umct.fusion import background_rules, mean_weights, view_agreement, view_foreground
 from medssl.methods.umct.gradients import gradient_logits
+from medssl.methods.umct.perturbation import Perturbation
 from medssl.methods.umct.targets import Predictions, PseudoLabels
 from medssl.networks.fusion import fuse_logits
 from medssl.networks.views import Spacing, View
 from medssl.training.optimization import Optimization
-from medssl.training.perturbation import Perturbation
 from medssl.training.streams import Streams, case_ids, read_streams
 
 _logger = logging.getLogger("medssl.training")

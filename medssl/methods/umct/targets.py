@@ -39,8 +39,7 @@ class PseudoLabels:
     """How pseudo-labels are made; the defaults are the paper's.
 
     Passes differ by one dropout, at the network's `dropout_place`: before the last decoder block, or before the output
-    convolution. Where the paper has it is not known, and both places together are as likely. We differ from that on
-    purpose: K passes cost K tails, and with two dropouts every tail would begin at the first of them, the costly one.
+    convolution. Where the paper has it is not known, and both places together are as likely.
 
     Args:
         passes: Stochastic passes of each view, or 0: one pass without dropout and the plain mean of the other views,

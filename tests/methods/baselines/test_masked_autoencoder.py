@@ -13,7 +13,7 @@ from medssl.core.errors import ConfigError
 from medssl.methods.baselines import MaskedAutoencoderStep, Reconstructor
 from medssl.methods.baselines.masked_autoencoder import draw_block_masks, masked_error
 from medssl.networks import SliceUNet
-from medssl.networks.split import pretrained_tensors
+from medssl.networks.pretrained import pretrained_tensors
 from medssl.training import Optimization
 
 

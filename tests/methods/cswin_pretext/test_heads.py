@@ -8,7 +8,7 @@ from methods.cswin_pretext.small_pretext import SIZE, small_net, small_network
 
 from medssl.core.errors import ConfigError
 from medssl.methods.cswin_pretext import PretextNet
-from medssl.networks.split import pretrained_tensors
+from medssl.networks.pretrained import pretrained_tensors
 
 
 def _patches() -> torch.Tensor:

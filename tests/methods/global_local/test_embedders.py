@@ -10,7 +10,7 @@ from medssl.core.errors import ConfigError
 from medssl.losses.region_masks import grid_regions, quincunx_regions
 from medssl.methods.global_local import GlobalEmbedder, LocalEmbedder, decoded_size
 from medssl.networks import SplitSegResNet, ViewNet
-from medssl.networks.split import pretrained_tensors
+from medssl.networks.pretrained import pretrained_tensors
 
 
 def _trained(embedder: torch.nn.Module, image: torch.Tensor) -> set[str]:

@@ -17,10 +17,10 @@ from training.small_run import weights_equal
 
 from medssl.core.errors import ConfigError
 from medssl.losses import dice_ce
-from medssl.methods.umct import PseudoLabels
+from medssl.methods.umct import Perturbation, PseudoLabels
 from medssl.methods.umct.targets import mask_generator
 from medssl.networks.channel_dropout import draw_masks, fixed_masks
-from medssl.training import Perturbation, Ramp
+from medssl.training import Ramp
 
 _LABELS = PseudoLabels(passes=4, chunk=2)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medssl.core.errors import ConfigError
-from medssl.training import Perturbation
+from medssl.methods.umct import Perturbation
 
 
 def _crops(samples: int = 8) -> torch.Tensor:
