@@ -10,6 +10,7 @@ from medssl.core.errors import TrainingError
 from medssl.data.manifest import Case, Manifest
 from medssl.studies.plan import Arm, Run, StudyPlan
 from medssl.studies.run import Hands
+from medssl.studies.summary import Row
 
 TRAINING = tuple(f"t{number}" for number in range(6))
 SCORED = tuple(f"v{number}" for number in range(5))
@@ -108,3 +109,8 @@ class Deadly(Recorder):
         if run.arm.name == self.fail:
             os._exit(1)
         return super().execute(run, manifest, folder)
+
+
+def row(rows: list[Row], arm: str, labelled: int) -> Row:
+    """Return the row of an arm."""
+    return next(each for each in rows if (each.arm, each.labelled) == (arm, labelled))

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from studies.small_study import Recorder, manifest, plan
+from studies.small_study import Recorder, manifest, plan, row
 
 from medssl.studies.summary import (
     BOOTSTRAP,
@@ -14,18 +14,7 @@ from medssl.studies.summary import (
     labels_saved,
     summarise,
 )
-from medssl.studies.tables import markdown, notes, table
-
-
-@pytest.fixture
-def rows(tmp_path) -> list[Row]:
-    from medssl.studies.run import run_study
-
-    return summarise(plan(), run_study(plan(), manifest(), tmp_path, Recorder().hands))
-
-
-def row(rows: list[Row], arm: str, labelled: int) -> Row:
-    return next(each for each in rows if (each.arm, each.labelled) == (arm, labelled))
+from medssl.studies.tables import markdown, notes
 
 
 def test_mean_is_over_draws_and_cases(rows: list[Row]) -> None:
@@ -176,51 +165,6 @@ def test_labels_saved_are_not_read_off_a_curve_that_has_the_dice_twice(rows: lis
     assert labels_saved(found) == {"better": {1: None}}
 
 
-def test_table_names_arms_intervals_and_their_meaning(rows: list[Row]) -> None:
-    text = markdown(rows, notes(plan(), rows, ()))
-    assert "| 1 | better | 0.6900 [" in text
-    assert "draws of labelled cases and patients" in text
-
-
-def _sentences(tmp_path, patches: int) -> str:
-    from medssl.studies.run import run_study
-
-    results = [each | {"patches": patches} for each in run_study(plan(), manifest(), tmp_path, Recorder().hands)]
-    rows = summarise(plan(), results)
-    return markdown(rows, notes(plan(), rows, results))
-
-
-def test_arms_beside_the_budget_are_told_with_what_they_passed(tmp_path) -> None:
-    text = _sentences(tmp_path, 240)
-    assert "better with 1 label passed 240 patches forward and back: 100.0% more than its budget of 120." in text
-    assert "better with 2 labels passed" in text
-
-
-def test_arms_within_two_percent_of_the_budget_are_not_told(tmp_path) -> None:
-    assert "budget" not in _sentences(tmp_path, 118)
-
-
-def test_arms_that_lack_runs_are_told(tmp_path) -> None:
-    from medssl.studies.run import run_study
-
-    results = run_study(plan(), manifest(), tmp_path, Recorder().hands)
-    rows = summarise(plan(), results)
-    assert "missing or failed" not in markdown(rows, notes(plan(), rows, results))
-    first = next(each for each in results if each["arm"] == "better")
-    failed = {key: value for key, value in first.items() if key != "dice"} | {"error": "no memory"}
-    kept = [failed if each is first else each for each in results]
-    text = markdown(summarise(plan(), kept), notes(plan(), rows, kept))
-    number = sum((run.arm.name, run.labelled) == ("better", first["labelled"]) for run in plan().runs())
-    assert f"better with {first['labelled']} label: {number - 1} of {number} runs." in text
-
-
-def test_one_label_is_no_labels(rows: list[Row]) -> None:
-    better = row(rows, "better", 1)
-    between = replace(better, dice=replace(better.dice, mean=0.62))
-    rows = [*rows[:1], between, *rows[3:]]
-    assert "better with 1 label equals plain with about 1." in markdown(rows, notes(plan(), rows, ()))
-
-
 def test_seeds_take_the_place_of_draws_where_there_is_one_draw(tmp_path) -> None:
     from medssl.studies.run import run_study
 
@@ -230,9 +174,3 @@ def test_seeds_take_the_place_of_draws_where_there_is_one_draw(tmp_path) -> None
     assert found.dice.low < found.dice.mean < found.dice.high
     assert (better.difference.low, better.difference.high) == pytest.approx((0.1, 0.1))
     assert "| 1, 3 seeds |" in markdown([found], [])
-
-
-def test_a_p_value_below_what_resampling_resolves_is_a_bound(rows: list[Row]) -> None:
-    better = row(rows, "better", 1)
-    tested = [replace(better, difference=replace(better.difference, p=p)) for p in (1 / BOOTSTRAP, 0.02)]
-    assert [line[5] for line in table(_with_holm(tested))] == ["< 0.0005", "0.02"]
