@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,6 @@ PRIMARY = (
     "the ensemble of three supervised networks, at equal patches passed forward and back. Last checkpoints; of mean "
     "teacher and UA-MT the teacher, of CPS the first network. "
 )
-ABOUT = {
-    "first": "Does co-training help a network that is trained as well as labels alone allow? On development cases. ",
-    "registered": "Registered in docs/results/cotraining_registered.md before the test cases were opened. ",
-    "tuning": "Three settings of each side of the primary contrast. On development cases. ",
-    "full": "Views with all labels against the supervised bundle and one network of the views' kind. ",
-    "ablation": "What the parts of co-training are worth, against it as it is by default. On development cases. ",
-}
 EARLY = {"cotraining_start": 0.2, "cotraining_rise": 0.3}  # the longer it lasts, the fewer iterations it gets
 RATE, PASSES = 2e-3, 10  # of the bundle
 Content = dict[str, Any]
@@ -48,7 +42,7 @@ Content = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("question", choices=list(ABOUT))
+    parser.add_argument("question", choices=list(QUESTIONS))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--dataset", choices=["hippocampus", "brains"], default="hippocampus")
@@ -66,9 +60,10 @@ def main() -> None:
     require_same_options(options.out, options, may_change=("labelled", "draws"))
     for name, change in ARMS.items():
         make_arm(options.out / "arms" / f"hippocampus_mri_{name}", change, network=options.network)
-    known = ["all"] if options.question == "full" else options.labelled
+    question = QUESTIONS[options.question]
+    known = options.labelled if question.labelled is None else [question.labelled]
     draws = labelled_draws(options.data, options.dataset, known, options.draws)
-    content = plan(options.question, options.dataset, draws, options.budget)
+    content = plan(question, options.dataset, draws, options.budget)
     given = {"resample_to_spacing": options.spacing, "patch_size": options.patch}
     cubes = {name: [edge] * 3 for name, edge in given.items() if edge is not None}
     set_for_all(content["arms"], cubes, rate=options.rate, passes=options.passes)
@@ -162,22 +157,19 @@ ARMS = {
 }
 
 
-def plan(question: str, dataset: str, draws: dict[str, list[list[str]]], budget: int) -> Content:
+def plan(question: Question, dataset: str, draws: dict[str, list[list[str]]], budget: int) -> Content:
     """Return the plan of a question."""
-    ablation, full = question == "ablation", question == "full"
-    arms = {"ablation": ablation_arms, "tuning": tuning_arms, "full": full_arms}.get(question, main_arms)()
-    if question == "registered":  # runs go side by side, for which loaders of their own would be too many processes
-        arms = [arm | {"set": {**arm.get("set", {}), "num_workers": 0}} if "bundle" in arm else arm for arm in arms]
+    single, ensemble = question.baselines
     return {
         "name": f"Co-training against labels alone, {dataset}",
-        "about": ABOUT[question] + ("" if ablation or full else PRIMARY),
-        "part": "test" if question in ("registered", "full") else "validation",
+        "about": question.about,
+        "part": "test" if question.on_test else "validation",
         "draws": draws,
-        "seeds": [0, 1, 2] if full else [0],
+        "seeds": list(question.seeds),
         "budget": budget,
-        "baseline": "umct" if ablation else "yardstick" if full else "supervised",
-        "ensemble_baseline": "umct" if ablation else "yardstick" if full else "supervised_three",
-        "arms": arms,
+        "baseline": single,
+        "ensemble_baseline": ensemble,
+        "arms": question.arms(),
     }
 
 
@@ -210,6 +202,11 @@ def main_arms() -> list[Content]:
         _taught("ua_mt", patches=4),
         _taught("cps", patches=8),
     ]
+
+
+def registered_arms() -> list[Content]:
+    """Return the same for runs that go side by side, for which loaders of their own would be too many processes."""
+    return [arm | {"set": {**arm.get("set", {}), "num_workers": 0}} if "bundle" in arm else arm for arm in main_arms()]
 
 
 def tuning_arms() -> list[Content]:
@@ -291,6 +288,49 @@ def _one_network(content: Content) -> None:
 def _read(path: Path) -> Content:
     content: Content = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a study asks: its arms, what each group of them is compared with, and on which cases."""
+
+    arms: Callable[[], list[Content]]
+    about: str
+    baselines: tuple[str, str] = ("supervised", "supervised_three")
+    on_test: bool = False
+    seeds: tuple[int, ...] = (0,)
+    labelled: str | None = None  # by default as asked for
+
+
+QUESTIONS = {
+    "first": Question(
+        arms=main_arms,
+        about="Does co-training help a network that is trained as well as labels alone allow? On development cases. "
+        + PRIMARY,
+    ),
+    "registered": Question(
+        arms=registered_arms,
+        about=f"Registered in docs/results/cotraining_registered.md before the test cases were opened. {PRIMARY}",
+        on_test=True,
+    ),
+    "tuning": Question(
+        arms=tuning_arms,
+        about=f"Three settings of each side of the primary contrast. On development cases. {PRIMARY}",
+    ),
+    "ablation": Question(
+        arms=ablation_arms,
+        about="What the parts of co-training are worth, against it as it is by default. On development cases. ",
+        baselines=("umct", "umct"),
+    ),
+    "full": Question(
+        arms=full_arms,
+        about="Views with all labels against the supervised bundle and one network of the views' kind. ",
+        baselines=("yardstick", "yardstick"),
+        on_test=True,
+        seeds=(0, 1, 2),
+        labelled="all",
+    ),
+}
 
 
 if __name__ == "__main__":
