@@ -37,6 +37,7 @@ PRIMARY = (
 )
 EARLY = {"cotraining_start": 0.2, "cotraining_rise": 0.3}  # the longer it lasts, the fewer iterations it gets
 RATE, PASSES = 2e-3, 10  # of the bundle
+BUDGET = 3000  # patches, by default
 Content = dict[str, Any]
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--dataset", choices=["hippocampus", "brains"], default="hippocampus")
     parser.add_argument("--labelled", nargs="+", default=["2"])
-    parser.add_argument("--budget", type=int, default=3000)
+    parser.add_argument("--budget", type=int, default=BUDGET)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--network", choices=["segresnet", "unet"], default="segresnet")
     parser.add_argument("--spacing", type=float, help="voxel size of every arm in mm; default: as planned for the data")
@@ -256,6 +257,8 @@ def ablation_arms() -> list[Content]:
         _views("umct"),
         _views("views_supervised", patches=6) | alone,
         _views("view_net_supervised", patches=6, bundle="arms/hippocampus_mri_view_net") | alone,
+        # As many labelled patches as the views without the archive have, for half as much again
+        _views("umct_longer") | {"budget": BUDGET * 3 // 2},
         *(_views(name) | {"set": values} for name, values in changed.items()),
         _views("early_start", patches=11) | {"set": EARLY},
         *early_arms(),
