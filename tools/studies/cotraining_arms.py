@@ -36,6 +36,7 @@ PRIMARY = (
     "teacher and UA-MT the teacher, of CPS the first network. "
 )
 EARLY = {"cotraining_start": 0.2, "cotraining_rise": 0.3}  # the longer it lasts, the fewer iterations it gets
+LATE = {"cotraining_start": 0.8, "cotraining_rise": 0.0}  # the paper's, most likely
 RATE, PASSES = 2e-3, 10  # of the bundle
 BUDGET = 3000  # patches, by default
 Content = dict[str, Any]
@@ -262,6 +263,7 @@ def ablation_arms() -> list[Content]:
         *(_views(name) | {"set": values} for name, values in changed.items()),
         _views("early_start", patches=11) | {"set": EARLY},
         *early_arms(),
+        _views("late_start", patches=7) | {"set": LATE},
         *(_views(name, patches=patches, bundle=f"arms/hippocampus_mri_{name}") for name, patches in other.items()),
     ]
 
