@@ -198,6 +198,10 @@ class StudyPlan(_Strict):
             if arm.source is not None and self.arm(arm.source).source is not None:
                 message = f"arm {arm.name}: expected an arm that trains a network, got {arm.source}"
                 raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _draws_are_draws(self) -> StudyPlan:
         for count, draws in self.draws.items():
             if not count.isdigit() or any(len(set(ids)) != int(count) for ids in draws):
                 message = f"draws, {count}: expected lists of {count} different case ids each"
