@@ -15,6 +15,8 @@ from medssl.core.files import write_json, write_text
 from medssl.data.manifest import Manifest
 from medssl.evaluation import Evaluation
 
+MAKERS = "Those who ran `medssl finetune`"
+"""Who made a bundle that medssl made for a dataset."""
 _PINNED = ("pytorch-ignite", "nibabel", "medssl")
 
 
@@ -48,10 +50,18 @@ def describe(known: Description) -> None:
     write_licence(known.folder, known.manifest)
 
 
-def write_licence(folder: Path, manifest: Manifest) -> None:
-    """Write docs/data_license.txt of a bundle that was trained on a dataset."""
+def write_licence(folder: Path, manifest: Manifest, *, beside: str = "") -> None:
+    """Write docs/data_license.txt of a bundle that was trained on a dataset, and on that of the text `beside`."""
     licence = manifest.licence or "not stated in the manifest; find out before the weights are passed on"
-    write_text(folder / "docs" / "data_license.txt", f"Data set: {manifest.name}\nLicence: {licence}\n")
+    own = f"Data set: {manifest.name}\nLicence: {licence}\n"
+    text = own if own in beside or not beside else f"{own}\nThe weights that it started from:\n\n{beside}"
+    write_text(folder / "docs" / "data_license.txt", beside if own in beside else text)
+
+
+def _cases(manifest: Manifest) -> str:
+    """Return how many cases were learnt from, held-out ones among them, in words."""
+    unlabelled = f" and {len(manifest.unlabeled)} without labels" if manifest.unlabeled else ""
+    return f"{len(manifest.training)} labelled cases of {manifest.name} (held-out ones among them){unlabelled}"
 
 
 def made_anew(metadata: dict[str, Any], manifest: Manifest, *, source: str) -> dict[str, Any]:
@@ -65,6 +75,8 @@ def made_anew(metadata: dict[str, Any], manifest: Manifest, *, source: str) -> d
         "numpy_version": version("numpy"),
         "required_packages_version": {package: version(package) for package in _PINNED},
         "name": f"{manifest.name}, fine-tuned from {source}",
+        "authors": MAKERS,
+        "copyright": MAKERS,
         "data_source": manifest.description or manifest.name,
         "references": [f"The bundle {source}, from which the weights started."],
     }
@@ -75,13 +87,13 @@ def _metadata(metadata: dict[str, Any], known: Description) -> dict[str, Any]:
     names = ", ".join(plan.class_names)
     metadata = made_anew(metadata, manifest, source=source) | {
         "task": f"Segmentation of {', '.join(plan.class_names[1:])} in {manifest.modality}",
-        "description": f"{len(manifest.training)} labelled cases of {manifest.name}, starting from {source}.",
+        "description": f"{_cases(manifest)}, starting from {source}.",
         "image_classes": f"{plan.channels} channel(s) of {manifest.modality}",
         "label_classes": f"one channel: {names}",
         "pred_classes": f"{len(plan.class_names)} channels of logits: {names}",
     }
-    if scores := _scores(known.evaluation):
-        metadata["eval_metrics"] = scores
+    if found := scores(known.evaluation):
+        metadata["eval_metrics"] = found
     if memory := _inference_memory(known.folder):
         metadata["memory"] = {"inference": memory}
     data_format = metadata["network_data_format"]
@@ -114,7 +126,7 @@ def _inference_memory(folder: Path) -> str | None:
     return f"{max(planned) / 2**20:.0f} MiB beside the libraries, for the largest case" if planned else None
 
 
-def _scores(evaluation: Evaluation | None) -> dict[str, float]:
+def scores(evaluation: Evaluation | None) -> dict[str, float]:
     """Return the mean Dice overall and of each class that was evaluated, rounded to 4 places."""
     if evaluation is None or not evaluation.scored:
         return {}
@@ -133,14 +145,14 @@ def _readme(known: Description) -> str:
     spacing = " x ".join(_width(value) for value in _of_inference(known, "resample_to_spacing"))
     return _TEMPLATE.format(
         name=known.folder.name,
-        dataset=manifest.name,
         modality=manifest.modality,
         classes=", ".join(plan.class_names[1:]),
-        training=len(manifest.training),
+        cases=_cases(manifest),
+        makers=MAKERS,
         shape=shape,
         spacing=spacing,
         normaliser=normaliser(_of_inference(known, "preprocessing")["transforms"])["_target_"],
-        performance=performance_text(_scores(known.evaluation), known.meaning),
+        performance=performance_text(scores(known.evaluation), known.meaning),
         source=known.source,
     )
 
@@ -149,12 +161,12 @@ def _width(millimetres: float) -> str:
     return f"{millimetres:g}" if millimetres > 0 else "any"
 
 
-def performance_text(scores: Mapping[str, float], meaning: str) -> str:
+def performance_text(found: Mapping[str, float], meaning: str) -> str:
     """Return what README says of the performance: what the scores are, and their table if there are any."""
     text = f"{meaning[0].upper()}{meaning[1:]}.\n"
-    if not scores:
+    if not found:
         return text
-    table = "".join(f"| {key} | {value:.4f} |\n" for key, value in scores.items())
+    table = "".join(f"| {key} | {value:.4f} |\n" for key, value in found.items())
     return f"{text}\n| metric | value |\n|---|---|\n{table}\nIntervals and counts: results/metrics.json.\n"
 
 
@@ -162,7 +174,7 @@ _TEMPLATE = """# {name}
 
 ## Authors
 
-Those who ran `medssl finetune`.
+{makers}.
 
 ## Tags
 
@@ -174,7 +186,7 @@ Segments {classes} in {modality}. Fine-tuned from the bundle {source}.
 
 ## Data
 
-{dataset}: {training} labelled training cases. Licence: see docs/data_license.txt.
+{cases}. Licence: see docs/data_license.txt.
 
 ## Preprocessing
 
@@ -190,7 +202,7 @@ Orientation RAS, spacing {spacing} mm, {normaliser}; tiles of {shape} voxels.
 
 ## System configuration
 
-CPU or one GPU; the memory of a case is printed before `medssl infer` runs it.
+CPU or one GPU; run.json of `medssl infer` has the memory that each case was planned with.
 
 ## Limitations
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from medssl.bundle.adapt import network_with_channels
 from medssl.bundle.catalog import classifies
@@ -19,7 +19,8 @@ from medssl.bundle.folds import learns_from_predictions, seen_folds, warn_of_see
 from medssl.bundle.prepare import anonymous_patients, class_names
 from medssl.bundle.resolve import build_network, load_config
 from medssl.bundle.run import STARTING_WEIGHTS, copy_bundle, train, weights_to_start_from
-from medssl.bundle.source_free import adapt_without_labels, is_without_labels
+from medssl.bundle.source_free import CONFIG as SOURCE_FREE
+from medssl.bundle.source_free import adapt_without_labels, describe_adapted, is_without_labels
 from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import write_json, write_text
 from medssl.core.findings import Finding
@@ -102,6 +103,9 @@ def finetune(request: Request) -> Outcome:
         )
         raise ConfigError(message)
     _require_honest_folds(request)
+    if SOURCE_FREE.removesuffix(".json") in {name.removesuffix(".json") for name in request.config_files}:
+        message = f"--config {SOURCE_FREE}: it learns from no label, and would leave those of the manifest out."
+        raise ConfigError(message, fix="Leave --config out; a manifest with unlabelled cases alone takes it by itself.")
     if not request.from_scratch:
         _starting_weights(request.bundle)
     _require_bundle_name(request.out)
@@ -149,23 +153,42 @@ def _without_labels(task: Segmenting, manifest: Manifest) -> Outcome:
             "train in another way."
         )
         raise ConfigError(message, fix="Add labelled cases to the training part, or leave these options out.")
+    _require_the_bundles_classes(request, manifest)
     adapt_without_labels(
         request.bundle,
         request.out,
         manifest=request.manifest,
         data_root=request.data_root,
-        name=manifest.name,
         overrides=request.overrides,
         trust=request.trust,
     )
     save_manifest(request.out / "results" / "manifest.json", anonymous_patients(manifest))
+    evaluation, meaning = _score_of_adaptation(task, manifest)
+    describe_adapted(request.out, manifest, source=request.bundle.name, evaluation=evaluation, meaning=meaning)
+    return Outcome(evaluation=evaluation, meaning=meaning, findings=())
+
+
+def _score_of_adaptation(task: Segmenting, manifest: Manifest) -> tuple[Evaluation | None, str]:
+    request = task.request
     if not manifest.validation:
-        return Outcome(evaluation=None, meaning="No case has a label, so there is no score", findings=())
+        return None, "Not measured: score the bundle on labelled cases of that site before use"
     predictions = request.out / "results" / "validation"
     task.predict(request.out, manifest.validation, predictions)
     meaning = "the validation cases, which chose nothing: the last checkpoint of an adaptation without labels"
     evaluation = _evaluate(task, manifest, manifest.validation, predictions, meaning=meaning, optimistic=False)
-    return Outcome(evaluation=evaluation, meaning=meaning, findings=())
+    return cast("Evaluation", evaluation), meaning
+
+
+def _require_the_bundles_classes(request: Request, manifest: Manifest) -> None:
+    """Refuse names that the weights, which alone know the classes here, do not have; background alone names nothing."""
+    found = [manifest.labels[str(value)] for value in manifest.label_values()]
+    known = class_names(request.bundle)
+    if len(found) > 1 and [name.casefold() for name in found] != [name.casefold() for name in known]:
+        message = (
+            f"{request.manifest}: expected the classes of {request.bundle.name} ({', '.join(known)}), which no label "
+            f"teaches anew, found {', '.join(found)}."
+        )
+        raise ConfigError(message, fix="Name them as the bundle does, in its order, or name background alone.")
 
 
 def _starting_weights(bundle: Path) -> Path:
@@ -207,7 +230,8 @@ def _once(task: _Task, manifest: Manifest) -> tuple[Scores | None, str]:
         meaning = "held-out cases, on which the best checkpoint was chosen: optimistic"
     else:
         meaning = "held-out cases, of the last checkpoint (the run was shorter than val_interval, so none was chosen)"
-    meaning += "; --folds 5 gives the honest estimate"
+    patients = len({case.group for case in manifest.training})
+    meaning += f"; --folds {min(_MOST_FOLDS, patients)} gives an honest estimate" if patients > 1 else ""
     return _evaluate(task, manifest, cases, predictions, meaning=meaning, optimistic=optimistic), meaning
 
 
@@ -247,7 +271,8 @@ def _cross_validated(task: _Task, manifest: Manifest) -> tuple[Scores, str]:
         _train(request, out, fold=fold, select_best=False)
         held_out = [case for case in manifest.training if case.fold == fold]
         task.predict(out, held_out, predictions / f"fold_{fold}")  # the record of a run speaks of one network
-    meaning = f"a {request.folds}-fold cross-validation: a network that never saw the case predicted it"
+    meaning = f"a {request.folds}-fold cross-validation: each case was predicted by a network not trained on it"
+    meaning += "" if request.from_scratch else ", whatever its starting weights had seen"
     meaning += ", but its pre-training saw the image (transductive)" if seen else ""
     evaluation = _evaluate(task, manifest, manifest.training, predictions, meaning=meaning, optimistic=bool(seen))
     _logger.info("all %d cases", len(manifest.training))

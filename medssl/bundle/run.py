@@ -238,10 +238,15 @@ def copy_once(bundle: Path, out: Path) -> None:
         out: Run folder.
 
     Raises:
-        ConfigError: If `out` holds something else.
+        ConfigError: If `out` holds something else, or is a bundle whose weights no run of this folder has made.
     """
     if not (out / "configs").is_dir():
         copy_bundle(bundle, out)
+    elif (out / "models" / "model.pt").is_file() and not (
+        (out / _RESULTS / "resolved.json").is_file() or (out / _RESUME).is_file()
+    ):
+        message = f"{out}: expected an empty or new folder, or one of a run, found a bundle with weights of its own."
+        raise ConfigError(message, fix="Choose another --out folder; the weights there would be lost.")
 
 
 def prepare_run(out: Path, settings: dict[str, Any], *, results: str = _RESULTS, resume: str = _RESUME) -> None:

@@ -119,7 +119,7 @@ class Ramp:
         length: Iterations of the rise; 0 jumps to the final weight.
 
     Raises:
-        ConfigError: If `start` or `length` is negative.
+        ConfigError: If a number is negative or none.
 
     Note:
         Source: Laine and Aila, ICLR 2017, in the form that semi-supervised segmentation uses, but with its length in
@@ -127,8 +127,11 @@ class Ramp:
     """
 
     def __init__(self, *, final: float, start: int = 0, length: int = 0) -> None:
-        if start < 0 or length < 0:
+        if not (start >= 0 and length >= 0):
             message = f"ramp: expected start and length of at least 0 iterations, got {start} and {length}."
+            raise ConfigError(message)
+        if not 0.0 <= final < math.inf:
+            message = f"ramp: expected a final weight of at least 0, got {final}."
             raise ConfigError(message)
         self.final = final
         self.start = int(start)

@@ -27,8 +27,8 @@ class BestRecord:
 
     @property
     def saved(self) -> bool:
-        """Whether any weights were saved as the best."""
-        return self.epoch > 0
+        """Whether any weights were saved as the best; those of the start, of epoch 0, may be."""
+        return math.isfinite(self.metric)
 
     def state_dict(self) -> dict[str, Any]:
         """Return metric, epoch and the number of undefined metrics."""
@@ -70,7 +70,9 @@ class BestWeights:
             return
         self.record.metric = metric
         self.record.epoch = engine.state.epoch
-        if self.enabled:
+        # A resumed run validates its start before it is resumed: those are not the weights to keep, and the record
+        # will be that of the run. Where nothing is resumed, the start is the file itself
+        if self.enabled and not (engine.state.epoch == 0 and self.path.exists()):
             save_weights(self.path, self.network)
 
 

@@ -312,6 +312,35 @@ def test_a_longer_run_continues_a_finished_one(source: Path, manifest: Path, tmp
     assert len(_losses(tmp_path / "run")) == 3
 
 
+def test_a_run_that_validates_its_start_keeps_its_best_weights(source: Path, manifest: Path, tmp_path: Path) -> None:
+    run, options = tmp_path / "run", {**_QUICK, "val_at_start": True, "val_interval": 1}
+    train(source, manifest=manifest, out=run, overrides=options)
+    before = _weights(run)
+    train(source, manifest=manifest, out=run, overrides=options)  # validates random weights, then resumes
+    assert _same(_weights(run), before)
+
+
+def test_a_start_that_no_epoch_betters_is_kept(bundles: Path, manifest: Path, tmp_path: Path) -> None:
+    start = torch.load(bundles / "hippocampus_mri_umct" / "models" / "model.pt", weights_only=True)
+    options = {**_PLAIN, "val_at_start": True, "val_interval": 1, "learning_rate": 1e3, "finetune": True}
+    options |= {"patch_size": [16, 16, 16], "val_patch_size": [24, 24, 24], "epochs": 1}
+    options |= {"finetune_model_path": str(bundles / "hippocampus_mri_umct" / "models" / "model.pt")}
+    run = tmp_path / "run"
+    train(bundles / "hippocampus_mri_umct", manifest=manifest, out=run, overrides=options)
+    lines = [json.loads(line) for line in (run / "results" / "train_log.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines].count("validation") >= 1
+    assert _same(_weights(run), start)
+
+
+def test_weights_that_no_run_of_a_folder_made_are_not_replaced(source: Path, manifest: Path, tmp_path: Path) -> None:
+    train(source, manifest=manifest, out=tmp_path / "run", overrides=_QUICK)
+    copy_bundle(source, tmp_path / "shipped")
+    shutil.copy(tmp_path / "run" / "models" / "model.pt", tmp_path / "shipped" / "models")
+    with pytest.raises(ConfigError, match="found a bundle with weights of its own"):
+        train(source, manifest=manifest, out=tmp_path / "shipped", overrides=_QUICK)
+    assert _same(_weights(tmp_path / "shipped"), _weights(tmp_path / "run"))
+
+
 def test_a_folder_with_other_files_is_not_touched(source: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").write_text("years of work")
     with pytest.raises(ConfigError, match="expected an empty or new folder"):

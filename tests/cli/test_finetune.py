@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -175,10 +176,41 @@ def test_scans_without_labels_adapt_a_cotrained_bundle(unlabelled_target: Path, 
     out = tmp_path / "hippocampus_mri_adapted"
     assert _adapt("hippocampus_mri_umct", unlabelled_target, out, "--set", "iterations_per_epoch=2") == exit_codes.OK
     assert "which chose nothing" in capsys.readouterr().out
-    assert "adapted without labels" in (out / "docs" / "README.md").read_text()
-    assert "eval_metrics" not in _json(out / "configs" / "metadata.json")
+    metadata, readme = _json(out / "configs" / "metadata.json"), (out / "docs" / "README.md").read_text()
+    summary = _json(out / "results" / "metrics.json")["summary"]
+    assert metadata["eval_metrics"]["mean_dice"] == round(summary["mean"]["dice"]["mean"], 4)
+    assert metadata["description"] == "2 cases of phantoms without labels, starting from hippocampus_mri_umct."
+    assert "adapted without labels from hippocampus_mri_umct to phantoms. The validation cases" in readme
+    assert "4 labelled" not in readme.partition("## Preprocessing")[0].partition("## Data")[2]
+    assert "The weights that it started from" in (out / "docs" / "data_license.txt").read_text()
     log = [json.loads(line) for line in (out / "results" / "train_log.jsonl").read_text().splitlines()]
     assert any("view_agreement" in line for line in log)
+
+
+def test_an_adaptation_neither_renames_classes_nor_replaces_its_source(
+    unlabelled_target: Path, tmp_path: Path, capsys
+) -> None:
+    source, out = tmp_path / "hippocampus_mri_source", tmp_path / "hippocampus_mri_adapted"
+    shutil.copytree(find_bundle("hippocampus_mri_umct"), source)
+    before = (source / "models" / "model.pt").read_bytes()
+    for place in (source, out):
+        assert _adapt(str(source), unlabelled_target, place) == (exit_codes.USAGE if place == source else exit_codes.OK)
+    assert "found the bundle that is adapted" in capsys.readouterr().err
+    shutil.copytree(source, other := tmp_path / "hippocampus_mri_other")
+    assert _adapt(str(source), unlabelled_target, other) == exit_codes.USAGE
+    assert "found a bundle with weights of its own" in capsys.readouterr().err
+    assert {(each / "models" / "model.pt").read_bytes() for each in (source, other)} == {before}
+    content = _json(unlabelled_target) | {"labels": {"0": "background", "1": "head", "2": "body"}}
+    unlabelled_target.write_text(json.dumps(content))
+    assert _adapt(str(source), unlabelled_target, tmp_path / "hippocampus_mri_here") == exit_codes.USAGE
+    assert "which no label teaches anew, found background, head, body" in capsys.readouterr().err
+
+
+def test_labels_are_not_left_out_by_a_configuration_that_reads_none(partly_labelled: Path, tmp_path, capsys) -> None:
+    arguments = ["finetune", "hippocampus_mri_umct", "--manifest", str(partly_labelled)]
+    more = ["--out", str(tmp_path / "a_mri_b"), "--config", "train", "--config", "train_source_free"]
+    assert run([*arguments, *more]) == exit_codes.USAGE
+    assert "it learns from no label" in capsys.readouterr().err
 
 
 @pytest.fixture

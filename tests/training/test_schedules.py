@@ -72,6 +72,12 @@ def test_a_ramp_is_nothing_before_its_start_then_rises_and_stays() -> None:
     assert values[-1] == ramp(10_000) == 0.2
 
 
+@pytest.mark.parametrize("wrong", [{"final": -1.0}, {"final": float("nan")}, {"start": -1}, {"length": -1}])
+def test_a_ramp_of_no_sense_is_refused(wrong: dict) -> None:
+    with pytest.raises(ConfigError, match="ramp: expected"):
+        Ramp(**{"final": 0.2, **wrong})
+
+
 def test_a_ramp_without_length_is_a_step() -> None:
     ramp = Ramp(final=0.2, start=3)
     assert [ramp(iteration) for iteration in (0, 2, 3, 4)] == [0.0, 0.0, 0.2, 0.2]

@@ -52,10 +52,10 @@ class UaMtStep(MeanTeacherStep):
         seed: int = 0,
     ) -> None:
         super().__init__(loss=loss, optimization=optimization, teacher=teacher, weight=weight, noise=noise, seed=seed)
-        if passes < 1 or not channel_dropouts(teacher.network):
+        if passes < 1 or all(dropout.rate == 0.0 for dropout in channel_dropouts(teacher.network)):
             message = (
-                f"UaMtStep: expected at least 1 pass of a network with ChannelDropout, got {passes} passes of "
-                f"{type(teacher.network).__name__}. Use ViewNet or SplitSegResNet."
+                f"UaMtStep: expected at least 1 pass of a network with ChannelDropout of a rate above 0, got {passes} "
+                f"passes of {type(teacher.network).__name__}. Take ViewNet or SplitSegResNet, or raise dropout_rate."
             )
             raise ConfigError(message)
         self.threshold = threshold
