@@ -16,7 +16,7 @@ from medssl.bundle.dataset_plan import Wishes
 from medssl.bundle.finetune_classes import Classifying
 from medssl.bundle.finetune_segments import Segmenting
 from medssl.bundle.folds import learns_from_predictions, seen_folds, warn_of_seen_folds
-from medssl.bundle.prepare import anonymous_patients, class_names
+from medssl.bundle.prepare import class_names
 from medssl.bundle.resolve import build_network, load_config
 from medssl.bundle.run import STARTING_WEIGHTS, copy_bundle, train, weights_to_start_from
 from medssl.bundle.source_free import CONFIG as SOURCE_FREE
@@ -25,7 +25,7 @@ from medssl.core.errors import CheckpointError, ConfigError
 from medssl.core.files import write_json, write_text
 from medssl.core.findings import Finding
 from medssl.core.provenance import provenance
-from medssl.data.manifest import Case, Manifest, load_manifest, save_manifest
+from medssl.data.manifest import Case, Manifest, anonymous_patients, load_manifest, save_manifest
 from medssl.data.splits import assign_folds
 from medssl.evaluation import Evaluation
 from medssl.evaluation.classification_summary import ClassEvaluation

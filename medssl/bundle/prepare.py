@@ -18,7 +18,7 @@ from medssl.core.errors import ConfigError
 from medssl.core.files import write_json
 from medssl.core.findings import Finding
 from medssl.data.fingerprint import fingerprint
-from medssl.data.manifest import PARTS, Case, Manifest, save_manifest
+from medssl.data.manifest import Manifest, anonymous_patients, save_manifest
 from medssl.networks.channel_dropout import channel_dropouts
 from medssl.networks.split import patch_strides, sees_slices
 from medssl.training.encoder_weights import read_encoder_json
@@ -96,17 +96,6 @@ def class_names(bundle: Path) -> list[str]:
     """Return the classes that a bundle gives, background included, in lower case."""
     metadata = read_json(bundle / "configs" / "metadata.json")
     return [name.casefold() for name in metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values()]
-
-
-def anonymous_patients(manifest: Manifest) -> Manifest:
-    """Replace patients by ordinals, which keep the grouping: the copy stays beside results."""
-    names = list(dict.fromkeys(case.patient for _, case in manifest.cases() if case.patient is not None))
-    ordinals = {name: f"p{number:04d}" for number, name in enumerate(names, 1)}
-
-    def anonymous(case: Case) -> Case:
-        return case if case.patient is None else case.model_copy(update={"patient": ordinals[case.patient]})
-
-    return manifest.model_copy(update={part: tuple(anonymous(case) for case in manifest.part(part)) for part in PARTS})
 
 
 def bundle_needs(

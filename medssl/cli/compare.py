@@ -63,7 +63,9 @@ def _show(found: Comparison) -> None:
 def _cells(each: Difference) -> tuple[str, str, str, str]:
     if each.difference.mean is None:
         return "undefined", "undefined", "", ""
-    verdict = "undecided" if each.better is None else f"{each.better.upper()} better"
+    verdict = f"undefined in {each.one_sided} cases of one" if each.one_sided else "undecided"
+    if each.better is not None:
+        verdict = f"{each.better.upper()} better"
     return _number(each.a), _number(each.b), _with_interval(each.difference), verdict
 
 

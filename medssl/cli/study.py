@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +39,8 @@ def study(
     a draw would label one of them only; exit code 2: errors were found and nothing was run. Exit code 3: some runs
     failed and are listed; the same command tries them again.
     """
+    from medssl.core.errors import ConfigError
+    from medssl.core.files import keep_source
     from medssl.core.optional import require
     from medssl.data.manifest import load_manifest
     from medssl.studies.plan import load_plan
@@ -44,6 +48,7 @@ def study(
 
     for module in ("matplotlib", "jinja2"):  # which draw the curve, after hours or days
         require(module, feature="medssl study", extra="report")
+    keep_source(out / "study.json", [plan, manifest])
     content, dataset = load_plan(plan), load_manifest(manifest)
     if not table:  # which is made of what is there, also where the bundles are not
         from medssl.cli.study_hands import with_recipes
@@ -54,6 +59,9 @@ def study(
         typer.echo(f"{take_results(content, dataset, out, known)} runs taken from {known}")
     if table:
         results = read_results(content, dataset, out)
+        if not results:
+            message = f"{out}: expected runs of this plan and this data, found none."
+            raise ConfigError(message, fix="Give the plan and manifest that they were made with; nothing was changed.")
     else:
         from medssl.cli.study_hands import study_hands
 
@@ -62,12 +70,31 @@ def study(
         hands = study_hands(content, dataset, root=root, plan_folder=plan.parent, trust=trust)
         results = run_study(content, dataset, out, hands, only=only or (), workers=workers)
     failed = [each for each in results if "error" in each]
-    command = f"medssl study {plan} --manifest {manifest}{f' --data-root {data_root}' if data_root else ''} --out {out}"
-    command += " --trust" if trust else ""
+    words = ["medssl", "study", _shown(plan), "--manifest", _shown(manifest)]
+    words += ["--data-root", _shown(data_root)] if data_root else []
+    command = shlex.join([*words, "--out", _shown(out), *(["--trust"] if trust else [])])
     _write(content, dataset, results, out, command=command)
     for each in failed:
         typer.echo(f"failed: {each['arm']}, {each['labelled']} labelled, draw {each['draw']}: {each['error']}")
     return exit_codes.SOME_FAILED if failed else exit_codes.OK
+
+
+def _shown(path: Path) -> str:
+    """Return a path as it was given, but of an absolute one its name, since folders may name people."""
+    return path.name if path.is_absolute() else str(path)
+
+
+def _keep_earlier(path: Path, results: list[dict[str, Any]]) -> None:
+    """Move a study.json aside that has results which the new one would not have."""
+    from medssl.studies.records import is_result, readable_json
+
+    content = readable_json(path) if path.is_file() else None
+    runs = content.get("runs") if isinstance(content, dict) else None
+    lost = {each["sha256"] for each in runs or () if is_result(each)} - {each["sha256"] for each in results}
+    if lost:
+        number = next(n for n in itertools.count(1) if not path.with_name(f"study_before{n}.json").exists())
+        aside = path.rename(path.with_name(f"study_before{number}.json"))
+        typer.echo(f"{len(lost)} results of another plan, bundle or data: kept in {aside}", err=True)
 
 
 def _refuse_leaks(plan: StudyPlan, manifest: Manifest, root: Path) -> None:
@@ -101,6 +128,7 @@ def _write(plan: StudyPlan, manifest: Manifest, results: list[dict[str, Any]], o
         "interval": INTERVAL,
     }
     record |= {"rows": [row.to_json() for row in rows], "labels_saved": labels_saved(rows)}
+    _keep_earlier(out / "study.json", results)
     write_json(out / "study.json", {**record, "runs": results})
     told = [*notes(plan, rows, results), *filter(None, [grids_told(results), machines_told(results)])]
     text = markdown(rows, told)

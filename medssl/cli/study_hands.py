@@ -17,9 +17,10 @@ from medssl.bundle.inherit import DROPOUT, inherited
 from medssl.bundle.predictor import load_predictor
 from medssl.bundle.prepare import bundle_needs, prepare_bundle, serves
 from medssl.bundle.pretrain import pretrain, stage_names
-from medssl.bundle.run import train
+from medssl.bundle.run import train, weights_to_start_from
 from medssl.cli.evaluate import scored_inputs
-from medssl.core.files import write_json
+from medssl.core.errors import ConfigError
+from medssl.core.files import sha256_file, sha256_json, write_json
 from medssl.data.manifest import load_manifest
 from medssl.evaluation import evaluate_segmentations
 from medssl.inference.batch import run_batch
@@ -66,13 +67,24 @@ def with_recipes(plan: StudyPlan, folder: Path) -> StudyPlan:
     Raises:
         ConfigError: If a bundle or a configuration that an arm names is missing, or has no place for what the arm sets.
     """
-    recipes = {arm.name: _recipe(arm, _bundle_of(arm, folder)) for arm in plan.arms if arm.bundle is not None}
+    recipes = {arm.name: _recipe_of(arm, folder) for arm in plan.arms if arm.bundle is not None}
     return plan.model_copy(update={"recipes": recipes})
+
+
+def _recipe_of(arm: Arm, folder: Path) -> Recipe:
+    try:
+        return _recipe(arm, _bundle_of(arm, folder))
+    except ConfigError as error:
+        message = f"arm {arm.name}: {error.text}"
+        raise ConfigError(message, fix=error.fix) from error
 
 
 def _recipe(arm: Arm, bundle: Path) -> Recipe:
     merge_config(bundle, arm.config_files, arm.set)  # refuses what does not fit now, and not after hours of other arms
     training = configurations_sha256(bundle, [arm.config_files, ("inference",)])
+    start = weights_to_start_from(bundle, arm.config_files, arm.set)
+    if start is not None and start.is_file():
+        training = sha256_json([training, sha256_file(start)])
     if arm.pretrain is None:
         return Recipe(training=training)
     stages = arm.pretrain.stages or stage_names(bundle)

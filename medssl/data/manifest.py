@@ -208,6 +208,17 @@ def save_manifest(path: Path, manifest: Manifest) -> None:
     write_json(Path(path), manifest.to_json())
 
 
+def anonymous_patients(manifest: Manifest) -> Manifest:
+    """Replace patients by ordinals, which keep the grouping: the copy stays beside results."""
+    names = list(dict.fromkeys(case.patient for _, case in manifest.cases() if case.patient is not None))
+    ordinals = {name: f"p{number:04d}" for number, name in enumerate(names, 1)}
+
+    def anonymous(case: Case) -> Case:
+        return case if case.patient is None else case.model_copy(update={"patient": ordinals[case.patient]})
+
+    return manifest.model_copy(update={part: tuple(anonymous(case) for case in manifest.part(part)) for part in PARTS})
+
+
 def resolve_image(root: Path, case: Case) -> tuple[Path, ...]:
     """Return the paths of a case's image files below `root`.
 

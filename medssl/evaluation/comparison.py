@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from medssl.core.errors import ConfigError
+from medssl.core.strict_json import parse_json
 from medssl.evaluation.statistics import Interval, mean_with_interval, paired_difference
 from medssl.evaluation.summary import MEAN_METRICS
 from medssl.evaluation.table_comparison import Rows, paired_metrics
@@ -32,6 +32,7 @@ class Difference:
         a: Mean (or metric) of the first, with its interval.
         b: That of the second.
         difference: First minus second, paired, with its interval.
+        one_sided: Number of cases where it is defined in one evaluation only, such as a distance to what one missed.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Difference:
     a: Interval
     b: Interval
     difference: Interval
+    one_sided: int = 0
 
     @property
     def decided(self) -> bool:
@@ -48,8 +50,11 @@ class Difference:
 
     @property
     def better(self) -> Literal["a", "b"] | None:
-        """Which one is better, or None where that is undecided; of a distance, that is the one with less."""
-        if not self.decided or self.difference.mean is None:
+        """Which one is better, or None where that is undecided; of a distance, that is the one with less.
+
+        A distance that only one of them has in some case says nothing of the other there, and decides nothing.
+        """
+        if not self.decided or self.difference.mean is None or (self.one_sided and self.metric in DISTANCES):
             return None
         return "a" if (self.difference.mean > 0) != (self.metric in DISTANCES) else "b"
 
@@ -115,14 +120,26 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     """
     file = path / "metrics.json" if path.is_dir() else path
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = parse_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         message = f"{file}: expected the metrics.json of medssl evaluate, found none that can be read ({error})."
         raise ConfigError(message, fix="Run medssl evaluate first.") from error
-    if not isinstance(content, dict) or content.get("task") not in TASKS or "cases" not in content:
+    if not _is_evaluation(content):
         message = f"{file}: expected the metrics.json of medssl evaluate, found other content."
         raise ConfigError(message, fix="Give the file or folder that medssl evaluate wrote.")
     return content
+
+
+def _is_evaluation(content: Any) -> bool:
+    cases, labels = (content.get(key) if isinstance(content, dict) else None for key in ("cases", "labels"))
+    if not isinstance(cases, list) or not isinstance(labels, dict) or content.get("task") not in TASKS:
+        return False
+    if not all(isinstance(case, dict) and {"id", "group"} <= case.keys() for case in cases):
+        return False
+    names = set(labels.values())
+    return content["task"] != "segmentation" or all(
+        isinstance(case.get("mean"), dict) and names <= (case.get("classes") or {}).keys() for case in cases
+    )
 
 
 def _by_case(names: Sequence[str], a: Rows, b: Rows, seed: int) -> list[Difference]:
@@ -152,6 +169,7 @@ def _difference(name: str, metric: str, pairs: Sequence[_Pair], groups: Sequence
         a=mean_with_interval(a, groups, seed=seed),
         b=mean_with_interval(b, groups, seed=seed),
         difference=paired_difference(a, b, groups, seed=seed),
+        one_sided=sum((x is None) != (y is None) for x, y in pairs),
     )
 
 

@@ -189,6 +189,10 @@ class StudyPlan(_Strict):
         if len(set(names)) < len(names):
             message = f"arms: names must differ, found {', '.join(names)}"
             raise ValueError(message)
+        members = {f"{arm.name}_members" for arm in self.arms if arm.members is not None}
+        if taken := members & set(names):
+            message = f"arms: the name {taken.pop()} is that of an ensemble's own networks. Choose another"
+            raise ValueError(message)
         wanted = [self.baseline, self.ensemble_baseline, *(arm.source for arm in self.arms)]
         for name in wanted:
             if name is not None and name not in names:
@@ -203,7 +207,7 @@ class StudyPlan(_Strict):
     @model_validator(mode="after")
     def _draws_are_draws(self) -> StudyPlan:
         for count, draws in self.draws.items():
-            if not count.isdigit() or any(len(set(ids)) != int(count) for ids in draws):
+            if not count.isdigit() or count != str(int(count)) or any(len(set(ids)) != int(count) for ids in draws):
                 message = f"draws, {count}: expected lists of {count} different case ids each"
                 raise ValueError(message)
             if len({frozenset(ids) for ids in draws}) < len(draws):
@@ -315,13 +319,18 @@ def load_plan(path: Path) -> StudyPlan:
         return StudyPlan.model_validate(parse_json(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, ValidationError):
-            lines = [f"  {'#'.join(map(str, each['loc'])) or 'plan'}: {_said(each['msg'])}" for each in error.errors()]
+            lines = [f"  {'#'.join(map(str, each['loc'])) or 'plan'}: {_said(each)}" for each in error.errors()]
             message = f"{path}: the plan of the study does not fit:\n" + "\n".join(lines)
         else:
             message = f"{path}: expected the plan of a study as JSON, found none that can be read ({error})."
         raise ConfigError(message, fix="Correct the file; docs/studies.md shows an example.") from error
 
 
-def _said(message: str) -> str:
-    """Return what pydantic says of a value as a sentence, without its word for our own errors."""
-    return message.removeprefix("Value error, ").rstrip(".") + "."
+def _said(problem: Any) -> str:
+    """Return what pydantic says of a value as a sentence, in our words where its own would not help."""
+    if problem["type"] == "extra_forbidden":
+        known = [*StudyPlan.model_fields, *Arm.model_fields, *Pretraining.model_fields]
+        return f"unknown key.{did_you_mean(str(problem['loc'][-1]), known)}"
+    if problem["type"] == "string_pattern_mismatch":
+        return f"expected lower-case words and digits joined by _, found {problem['input']!r}."
+    return f"{problem['msg'].removeprefix('Value error, ').rstrip('.')}."

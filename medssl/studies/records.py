@@ -6,10 +6,11 @@ import itertools
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from medssl.core.files import sha256_json, write_json
+from medssl.core.files import sha256_json, sole_writer, write_json
 from medssl.data.manifest import Manifest
 from medssl.studies.plan import Run, StudyPlan
 
@@ -53,19 +54,31 @@ def read_done(run: Run, plan: StudyPlan, manifest: Manifest, out: Path) -> dict[
     path = folder_of(run, out) / RESULT
     if not path.is_file():
         return None
-    result: dict[str, Any] = readable_json(path) or {}
-    return result if is_record_of(result, identity_of(run, plan, manifest)) else None
+    result: Any = readable_json(path)
+    return result if is_result(result) and is_record_of(result, identity_of(run, plan, manifest)) else None
+
+
+def is_result(record: Any) -> bool:
+    """Tell whether a record is the result of a run, with the scores of its cases."""
+    if not isinstance(record, dict) or not isinstance(record.get("sha256"), str):
+        return False
+    scores = record.get("dice")
+    return isinstance(scores, dict) and bool(scores) and all(isinstance(case, dict) for case in scores.values())
 
 
 def begin_record(folder: Path, identity: Mapping[str, Any]) -> None:
     """Mark a run's folder as this run's; what a run of another identity left there is moved aside, never continued.
 
     Training goes on from whatever checkpoint lies in its folder, also one of other cases or another budget.
+
+    Raises:
+        ConfigError: If another process trains the run that would be moved.
     """
     mark = folder / _MARK
     if folder.is_dir() and not (mark.is_file() and is_record_of(readable_json(mark), identity)):
         number = next(n for n in itertools.count(1) if not folder.with_name(f"{folder.name}_before{n}").exists())
-        aside = folder.rename(folder.with_name(f"{folder.name}_before{number}"))
+        with sole_writer(folder / "bundle") if (folder / "bundle").is_dir() else nullcontext():
+            aside = folder.rename(folder.with_name(f"{folder.name}_before{number}"))
         _logger.warning(
             "%s: the plan, the bundle or the data changed; the earlier run was moved to %s", folder.name, aside.name
         )

@@ -18,11 +18,20 @@ from medssl.core.cores import usable_cores
 from medssl.core.errors import ConfigError, MedsslError
 from medssl.core.files import sha256_json, sole_writer, write_json
 from medssl.core.suggest import did_you_mean
-from medssl.data.manifest import Manifest, save_manifest
+from medssl.data.manifest import Manifest, anonymous_patients, save_manifest
 from medssl.data.splits import keep_labeled_cases, unlabeled_case
 from medssl.data.workers import map_isolated
 from medssl.studies.plan import Arm, Run, StudyPlan
-from medssl.studies.records import RESULT, begin_record, folder_of, identity_of, is_record_of, read_done, readable_json
+from medssl.studies.records import (
+    RESULT,
+    begin_record,
+    folder_of,
+    identity_of,
+    is_record_of,
+    is_result,
+    read_done,
+    readable_json,
+)
 
 _logger = logging.getLogger("medssl.studies")
 # In quotes, where a name may have spaces, or bare
@@ -90,7 +99,7 @@ def take_results(plan: StudyPlan, manifest: Manifest, out: Path, study: Path) ->
     if not isinstance(content, dict) or not isinstance(content.get("runs"), list):
         message = f"{study}: expected the study.json of an earlier study, found none that can be read."
         raise ConfigError(message)
-    known = {each.get("sha256"): each for each in content["runs"] if "dice" in each}
+    known = {each["sha256"]: each for each in content["runs"] if is_result(each)}
     taken = 0
     for run in plan.runs():
         identity = identity_of(run, plan, manifest)
@@ -137,7 +146,7 @@ def run_study(
     fresh: dict[str, dict[str, Any]] = {}
     for family, outcomes in zip(families, carried, strict=True):
         if isinstance(outcomes, Exception):  # the process died; its runs cannot tell of it themselves
-            _logger.error("%s failed: %s", family[0].key, _told(outcomes))
+            _logger.error("%s failed: %s", family[0].key, _told(outcomes, manifest))
             outcomes = [_failed(run, plan, manifest, outcomes) for run in family]
         fresh |= {run.key: outcome for run, outcome in zip(family, outcomes, strict=True)}
     return _published(fresh.get(run.key) or read_done(run, plan, manifest, out) for run in plan.runs())
@@ -179,26 +188,35 @@ def _outcome(
     try:
         return _complete(run, plan, manifest, out, hands, with_network=with_network)
     except Exception as error:  # exhausted memory or a defect in one run must not take the others with it
-        _logger.error("%s failed: %s", run.key, _told(error))
+        _logger.error("%s failed: %s", run.key, _told(error, manifest))
         _logger.debug("%s failed", run.key, exc_info=error)
         return _failed(run, plan, manifest, error)
 
 
 def _failed(run: Run, plan: StudyPlan, manifest: Manifest, error: Exception) -> dict[str, Any]:
-    return {**identity_of(run, plan, manifest), "error": _told(error)}
+    return {**identity_of(run, plan, manifest), "error": _told(error, manifest)}
 
 
-def _told(error: BaseException) -> str:
-    """Return what an error says, without the paths in it, which may name patients; the innermost one knows best."""
+def _told(error: BaseException, manifest: Manifest) -> str:
+    """Return what an error says, without paths and names of the cases' files, which may name patients."""
+    said = _PATH.sub("(a path)", _said(error))
+    files = {Path(file).name for _, case in manifest.cases() for file in (*case.image, case.label or "") if file}
+    for name in sorted(files, key=len, reverse=True):
+        said = said.replace(name, "(a file)")
+    return said
+
+
+def _said(error: BaseException) -> str:
+    """Return what an error says in one line; the innermost one knows best."""
     while error.__cause__ is not None and not isinstance(error, MedsslError):
         error = error.__cause__
     if isinstance(error, MedsslError):
-        return _PATH.sub("(a path)", str(error))
+        return str(error)
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # What a worker process of a loader tells is a whole traceback; its last line is the error
     said = lines[-1] if "Traceback" in text else " ".join(lines)
-    return _PATH.sub("(a path)", f"{type(error).__name__}{f': {said}' if said else ''}")
+    return f"{type(error).__name__}{f': {said}' if said else ''}"
 
 
 def _complete(
@@ -282,7 +300,7 @@ def _pretrained(run: Run, plan: StudyPlan, manifest: Manifest, out: Path, hands:
         if not record.is_file():
             begin = time.monotonic()
             file = folder / "manifest.json"
-            save_manifest(file, _without_labels(manifest))
+            save_manifest(file, anonymous_patients(_without_labels(manifest)))
             hands.pretrain(run.arm, file, folder / "bundle")
             write_json(record, {**decides, "seconds": round(time.monotonic() - begin, 1)})
     arm = run.arm.model_copy(update={"bundle": str((folder / "bundle").resolve())})
@@ -298,7 +316,7 @@ def _without_labels(manifest: Manifest) -> Manifest:
 
 def _manifest_of(run: Run, manifest: Manifest, folder: Path) -> Path:
     path = folder / "manifest.json"
-    save_manifest(path, keep_labeled_cases(manifest, ids=run.ids))
+    save_manifest(path, anonymous_patients(keep_labeled_cases(manifest, ids=run.ids)))
     return path
 
 

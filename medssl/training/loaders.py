@@ -167,6 +167,8 @@ class TwoStreamLoader:
     def __init__(self, labeled: DataLoader, unlabeled: DataLoader | None = None) -> None:
         self.labeled = labeled
         self.unlabeled = unlabeled if unlabeled is not None and len(unlabeled) else None
+        if unlabeled is not None and self.unlabeled is None:
+            _logger.info("no unlabelled case: this run learns from labels alone")
         if self.unlabeled is not None and len(self.unlabeled) != len(labeled):
             message = (
                 f"loader: an epoch has {len(labeled)} labelled but {len(self.unlabeled)} unlabelled batches. "

@@ -150,3 +150,42 @@ def test_what_a_plan_cannot_do_is_told_before_anything_runs(
     assert run(study) == 1
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_results_that_are_there_are_not_replaced_by_none(study: list[str], tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    assert run(study) == 0
+    kept = (out / "study.json").read_text()
+    plan = Path(study[1])
+    before = plan.read_text()
+    plan.write_text(json.dumps(json.loads(before) | {"budget": 24}))
+    assert run([*study, "--table"]) == 1
+    assert "expected runs of this plan and this data, found none" in capsys.readouterr().err
+    assert (out / "study.json").read_text() == kept
+    assert run([*study, "--only", "views"]) == 0
+    assert "results of another plan, bundle or data: kept in" in capsys.readouterr().err
+    assert (out / "study_before1.json").read_text() == kept
+    assert "umct with 1 label: 0 of 1 runs." in (out / "study.md").read_text()
+
+
+def test_a_study_writes_no_patient_no_folder_and_not_over_its_plan(study: list[str], tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    assert run([*study, "--only", "views"]) == 0
+    texts = [path.read_text() for path in out.rglob("*") if path.suffix in {".json", ".md", ".html"}]
+    assert not any("Doe phantom" in text for text in texts)
+    published = [(out / name).read_text() for name in ("study.json", "study.md", "curve.html")]
+    assert not any(str(tmp_path) in text for text in published)
+    assert run(["study", str(out / "study.json"), *study[2:]]) == 1
+    assert "found one that this command reads" in capsys.readouterr().err
+
+
+def test_what_an_arm_has_wrong_is_told_with_its_name(study: list[str], capsys) -> None:
+    plan = Path(study[1])
+    content = json.loads(plan.read_text())
+    content["arms"][1]["set"]["stochastic_pases"] = 2
+    plan.write_text(json.dumps(content))
+    assert run(study) == 1
+    assert "arm umct: 1 overrides do not fit the configuration" in capsys.readouterr().err
+    plan.write_text(json.dumps({**content, "basline": "views"}))
+    assert run(study) == 1
+    assert "unknown key. Did you mean 'baseline'" in " ".join(capsys.readouterr().err.split())

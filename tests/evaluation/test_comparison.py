@@ -54,6 +54,28 @@ def test_of_distances_the_smaller_one_is_better(metric: str, better: str):
     assert find(found, "liver", metric).better == find(found, MEAN, metric).better == better
 
 
+def test_a_distance_to_what_one_side_missed_decides_nothing():
+    values = [{"dice": 0.5, "hd95_mm": float(x), "nsd": 0.5} for x in (2, 2.1, 2, 1.9)]
+    evaluations = [content([0.5] * 4), content([0.5] * 4)]
+    for evaluation, shift in zip(evaluations, (0.0, 1.0), strict=True):
+        for case, score in zip(evaluation["cases"], values, strict=True):
+            case["classes"]["liver"] = case["mean"] = score | {"hd95_mm": score["hd95_mm"] + shift}
+    assert find(compare_evaluations(*evaluations), MEAN, "hd95_mm").better == "a"
+    missed = evaluations[0]["cases"][3]
+    missed["classes"]["liver"] = missed["mean"] = {"dice": 0.0, "hd95_mm": None, "nsd": 0.0}
+    found = find(compare_evaluations(*evaluations), MEAN, "hd95_mm")
+    assert (found.one_sided, found.decided, found.better) == (1, True, None)
+
+
+@pytest.mark.parametrize(
+    "change", [{"labels": ["liver"]}, {"cases": [{"id": "c0", "group": "g"}]}, {"cases": 3}, {"task": "other"}]
+)
+def test_what_is_no_evaluation_is_refused(tmp_path, change: dict):
+    (tmp_path / "metrics.json").write_text(json.dumps(content([0.5]) | change))
+    with pytest.raises(ConfigError, match="found other content"):
+        read_evaluation(tmp_path)
+
+
 def test_differences_of_both_signs_are_undecided():
     found = find(compare_evaluations(content([0.5, 0.7, 0.6]), content([0.6, 0.6, 0.6])), MEAN, "dice")
     assert not found.decided

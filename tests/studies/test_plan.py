@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from studies.small_study import content, manifest, plan
 
 from medssl.core.errors import ConfigError
@@ -119,3 +120,15 @@ def test_only_what_trains_a_bundle_can_be_pretrained() -> None:
     ]
     with pytest.raises(ValueError, match="expected a bundle beside pretrain"):
         plan(arms=arms, ensemble_baseline=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"draws": {"01": [["t0"], ["t1"], ["t2"]]}}, "draws, 01"),
+        ({"arms": [*content()["arms"], {"name": "plain_three_members", "bundle": "b"}]}, "an ensemble's own networks"),
+    ],
+)
+def test_two_runs_never_share_a_folder(changes: dict, told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        plan(**changes)

@@ -1,9 +1,16 @@
 """A run's folder is of one plan, one bundle and one dataset: what is of another is neither shown nor lost."""
 
+import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pytest
 from studies.small_study import Recorder, manifest, plan
 
+from medssl.core.errors import ConfigError
+from medssl.core.files import sole_writer
+from medssl.studies.records import begin_record
 from medssl.studies.run import read_results, run_study
 
 
@@ -57,3 +64,24 @@ def test_a_damaged_result_is_made_again(tmp_path: Path) -> None:
     again = Recorder()
     assert len(run_study(plan(), manifest(), tmp_path, again.hands, only=["plain"])) == len(results)
     assert again.ran == ["plain/labelled1_draw0_seed0"]
+
+
+@pytest.mark.parametrize("scores", [None, [], {}, {"v0": 0.5}])
+def test_a_result_without_scores_is_none(tmp_path: Path, scores: Any) -> None:
+    results = run_study(plan(), manifest(), tmp_path, Recorder().hands)
+    path = tmp_path / "runs" / "plain" / "labelled1_draw0_seed0" / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "dice": scores}))
+    again = Recorder()
+    assert run_study(plan(), manifest(), tmp_path, again.hands) == results
+    assert len(again.ran) == 1
+
+
+def test_a_run_that_another_process_trains_is_not_moved_aside(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("medssl.studies.records.sole_writer", partial(sole_writer, patience=0.0))
+    folder = tmp_path / "run"
+    with sole_writer(folder / "bundle"):
+        with pytest.raises(ConfigError, match="another process is writing there"):
+            begin_record(folder, {"sha256": "other"})
+        assert (folder / "bundle").is_dir()
+    begin_record(folder, {"sha256": "other"})
+    assert (tmp_path / "run_before1" / "bundle").is_dir()

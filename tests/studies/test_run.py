@@ -289,3 +289,15 @@ def test_a_process_that_dies_takes_its_own_run_only(tmp_path: Path) -> None:
 
 def _without(result: dict, keys: set[str]) -> dict:
     return {key: value for key, value in result.items() if key not in keys}
+
+
+@pytest.mark.parametrize("runs", [[1], [None], [{"sha256": []}], [{"sha256": "a", "dice": None}]])
+def test_what_is_no_result_is_not_taken(tmp_path: Path, runs: list) -> None:
+    write_json(tmp_path / "other.json", {"runs": runs})
+    assert take_results(plan(), manifest(), tmp_path, tmp_path / "other.json") == 0
+
+
+def test_an_error_is_told_without_the_names_of_files(tmp_path: Path) -> None:
+    recorder = Recorder(fail="plain", error=ValueError("t0.nii.gz and v1_label.nii.gz: broken"))
+    results = run_study(plan(), manifest(), tmp_path, recorder.hands)
+    assert "ValueError: (a file) and (a file): broken" in {each.get("error") for each in results}

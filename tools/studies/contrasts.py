@@ -19,7 +19,8 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("pairs", nargs="+", help="ARM-ARM")
     options = parser.parse_args()
-    runs = json.loads(options.study.read_text(encoding="utf-8"))["runs"]
+    file = options.study / "study.json" if options.study.is_dir() else options.study
+    runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
     arms = {run["arm"] for run in runs}
     counts = sorted({run["labelled"] for run in runs})
     print("| difference |" + "".join(f" {count} labelled |" for count in counts))

@@ -89,6 +89,8 @@ class UmctStep:
             )
         if weight == 0.0:
             unlabeled = None
+        elif unlabeled is not None:
+            self._tell("begins", "co-training begins: the loss has a second part from here on")
         predictions, watched = None, {}
         if unlabeled is not None:
             predictions = self.pseudo_labels.predict(
