@@ -87,7 +87,8 @@ def draw_cases(
             case = load_case(sources, wanted.id, evaluation=wanted.evaluation, scores=wanted.scores)
             picture = _picture(wanted, case)
         except MedsslError as error:
-            fix = "Give the manifest, --data-root and the folder of medssl infer together with the metrics."
+            fix = "Give the manifest, --data-root and the folder of medssl infer together with the metrics; for cases that "
+            fix += "medssl finetune held out, that is results/validation of the bundle."
             findings.append(Finding(code="no-picture", severity="warning", case=wanted.id, text=str(error), fix=fix))
             continue
         link, finding = _view(viewers, case, picture)
@@ -109,7 +110,7 @@ def _wanted(sources: Sources, *, worst: int, unscored: int, named: Collection[st
             yield _Wanted(role=where, id=str(case["id"]), evaluation=evaluation, scores=case)
     for case_id in [case_id for case_id in _done(sources) if case_id not in scored][:unscored]:
         drawn.add(case_id)
-        yield _Wanted(role="Without a reference", id=case_id)
+        yield _Wanted(role="Not scored", id=case_id)
     for case_id in named:
         if case_id not in drawn:
             yield from _named(sources, case_id)

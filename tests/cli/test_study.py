@@ -188,4 +188,4 @@ def test_what_an_arm_has_wrong_is_told_with_its_name(study: list[str], capsys) -
     assert "arm umct: 1 overrides do not fit the configuration" in capsys.readouterr().err
     plan.write_text(json.dumps({**content, "basline": "views"}))
     assert run(study) == 1
-    assert "unknown key. Did you mean 'baseline'" in " ".join(capsys.readouterr().err.split())
+    assert 'unknown key. Did you mean "baseline"' in " ".join(capsys.readouterr().err.split())

@@ -97,5 +97,5 @@ def test_the_command_shows_them(tmp_path, capsys):
     assert run(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "c.json")]) == 0
     shown = capsys.readouterr().out
     assert "AUC" in shown
-    assert "A higher" in shown
+    assert "A better" in shown
     assert json.loads((tmp_path / "c.json").read_text())["differences"][0]["metric"] == "auc"

@@ -35,7 +35,7 @@ def test_a_case_is_not_shown_twice():
 
 def test_scored_cases_and_one_without_reference_are_drawn(study):
     pictures, findings = draw_cases(read_sources(list(study.values())), worst=1, unscored=1)
-    assert [picture.role for picture in pictures] == ["Worst case", "Median case", "Without a reference"]
+    assert [picture.role for picture in pictures] == ["Worst case", "Median case", "Not scored"]
     assert findings == [] and all(picture.image.startswith("data:image/png") for picture in pictures)
     assert pictures[0].text.startswith("Dice: grey matter 0.")
     assert [name for _, _, name in pictures[2].legend] == ["grey matter", "white matter"]

@@ -70,7 +70,7 @@ def test_policy_lets_the_two_scripts_run_and_nothing_else(page):
 
 def test_without_a_reference_nothing_speaks_of_one(tmp_path):
     folder = ViewerFolder(report=tmp_path / "r.html", title="T")
-    link = folder.write(_case(reference=False, name="a"), role="Without a reference", text="ball 1 ml")
+    link = folder.write(_case(reference=False, name="a"), role="Not scored", text="ball 1 ml")
     page = Structure((tmp_path / link).read_text())
     assert page.problems() == []
     assert not [each for each in page.elements if "reference" in (each.get("id") or "")]

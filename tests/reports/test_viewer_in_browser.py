@@ -214,7 +214,7 @@ def test_grey_values_follow_their_bounds(page):
 
 def test_case_without_a_reference_shows_two_volumes(browser, tmp_path):
     folder = ViewerFolder(report=tmp_path / "r.html", title="T")
-    folder.write(_case(reference=False), role="Without a reference", text="t")
+    folder.write(_case(reference=False), role="Not scored", text="t")
     page = _open(browser, next(folder.folder.iterdir()))
     assert page.evaluate("document.body.dataset.state") == "ready" and page.errors == []
     assert page.evaluate("viewer.volumes.length") == 2
