@@ -16,6 +16,10 @@ from medssl.reports.viewer import ViewerFolder
 
 MOST_NAMES = 14
 _ORDINALS = {0: "", 1: "second ", 2: "third "}
+_GIVE = (
+    "Give the manifest, --data-root and the folder of medssl infer together with the metrics; for cases that medssl "
+    "finetune held out, that is results/validation of the bundle."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +91,7 @@ def draw_cases(
             case = load_case(sources, wanted.id, evaluation=wanted.evaluation, scores=wanted.scores)
             picture = _picture(wanted, case)
         except MedsslError as error:
-            fix = "Give the manifest, --data-root and the folder of medssl infer together with the metrics; for cases that "
-            fix += "medssl finetune held out, that is results/validation of the bundle."
-            findings.append(Finding(code="no-picture", severity="warning", case=wanted.id, text=str(error), fix=fix))
+            findings.append(Finding(code="no-picture", severity="warning", case=wanted.id, text=str(error), fix=_GIVE))
             continue
         link, finding = _view(viewers, case, picture)
         findings += [finding] if finding is not None else []
