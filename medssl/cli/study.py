@@ -39,12 +39,11 @@ def study(
     a draw would label one of them only; exit code 2: errors were found and nothing was run. Exit code 3: some runs
     failed and are listed; the same command tries them again.
     """
-    from medssl.core.errors import ConfigError
     from medssl.core.files import keep_source
     from medssl.core.optional import require
     from medssl.data.manifest import load_manifest
     from medssl.studies.plan import load_plan
-    from medssl.studies.run import read_results, run_study, take_results
+    from medssl.studies.run import run_study, take_results
 
     for module in ("matplotlib", "jinja2"):  # which draw the curve, after hours or days
         require(module, feature="medssl study", extra="report")
@@ -58,10 +57,7 @@ def study(
     if known is not None:
         typer.echo(f"{take_results(content, dataset, out, known)} runs taken from {known}")
     if table:
-        results = read_results(content, dataset, out)
-        if not results:
-            message = f"{out}: expected runs of this plan and this data, found none."
-            raise ConfigError(message, fix="Give the plan and manifest that they were made with; nothing was changed.")
+        results = _results_there(content, dataset, out)
     else:
         from medssl.cli.study_hands import study_hands
 
@@ -70,18 +66,30 @@ def study(
         hands = study_hands(content, dataset, root=root, plan_folder=plan.parent, trust=trust)
         results = run_study(content, dataset, out, hands, only=only or (), workers=workers)
     failed = [each for each in results if "error" in each]
-    words = ["medssl", "study", _shown(plan), "--manifest", _shown(manifest)]
-    words += ["--data-root", _shown(data_root)] if data_root else []
-    command = shlex.join([*words, "--out", _shown(out), *(["--trust"] if trust else [])])
+    places = {"": plan, "--manifest": manifest, "--data-root": data_root, "--out": out}
+    command = _command(places) + (" --trust" if trust else "")
     _write(content, dataset, results, out, command=command)
     for each in failed:
         typer.echo(f"failed: {each['arm']}, {each['labelled']} labelled, draw {each['draw']}: {each['error']}")
     return exit_codes.SOME_FAILED if failed else exit_codes.OK
 
 
-def _shown(path: Path) -> str:
-    """Return a path as it was given, but of an absolute one its name, since folders may name people."""
-    return path.name if path.is_absolute() else str(path)
+def _results_there(plan: StudyPlan, manifest: Manifest, out: Path) -> list[dict[str, Any]]:
+    from medssl.core.errors import ConfigError
+    from medssl.studies.run import read_results
+
+    results = read_results(plan, manifest, out)
+    if not results:
+        message = f"{out}: expected runs of this plan and this data, found none."
+        raise ConfigError(message, fix="Give the plan and manifest that they were made with; nothing was changed.")
+    return results
+
+
+def _command(places: dict[str, Path | None]) -> str:
+    """Return the command with its paths as they were given, but of absolute ones the names: folders may name people."""
+    shown = {option: path.name if path.is_absolute() else str(path) for option, path in places.items() if path}
+    words = [word for option, path in shown.items() for word in (option, path) if word]
+    return shlex.join(["medssl", "study", *words])
 
 
 def _keep_earlier(path: Path, results: list[dict[str, Any]]) -> None:
