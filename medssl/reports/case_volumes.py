@@ -86,15 +86,17 @@ def load_case(sources: Sources, case_id: str, *, evaluation: Evaluation | None, 
 def find_prediction(sources: Sources, case_id: str, *, evaluation: Evaluation | None) -> tuple[Inference, Path]:
     """Return the output of medssl infer that holds a case, and the path of its label map.
 
-    Scores name the run they were made from by its hash: that run is taken. Without it, runs that belong to other
-    scores among the sources are passed over, so that no scores stand under another model's picture.
+    Scores name the run they were made from by its hash, or are of the cases that their run held out: that is taken.
+    Without it, runs that belong to other scores among the sources are passed over, so that no scores stand under
+    another model's picture.
 
     Raises:
         MedsslError: If no output folder holds the case.
     """
     own = evaluation.run_sha256 if evaluation is not None else None
     others = {each.run_sha256 for each in sources.evaluations if evaluation is not None} - {own}
-    ranked = [inference for inference in sources.inferences if inference.sha256 == own]
+    ranked = [] if evaluation is None else list(evaluation.held_out)
+    ranked += [inference for inference in sources.inferences if inference.sha256 == own]
     ranked += [inference for inference in sources.inferences if inference.sha256 not in others | {own}]
     for inference in ranked:
         for entry in inference.content["cases"]:

@@ -49,10 +49,12 @@ class Evaluation:
     Attributes:
         name: Folder of metrics.json; that of the run for one in its results/.
         content: The file's content.
+        held_out: What medssl finetune predicted of the cases that it held out and scored, where the scores are its own.
     """
 
     name: str
     content: Json
+    held_out: tuple[Inference, ...] = ()
 
     @property
     def title(self) -> str:
@@ -208,16 +210,27 @@ def _add_file(sources: Sources, path: Path, data_root: Path | None) -> None:
         taken = [evaluation.name for evaluation in sources.evaluations]
         folder = path.resolve().parent
         name = _distinct_name(folder.parent if folder.name == "results" else folder, taken)
-        sources.evaluations.append(Evaluation(name=name, content=content))
+        sources.evaluations.append(Evaluation(name=name, content=content, held_out=_held_out(sources, folder)))
     elif isinstance(content.get("cases"), list):
         name = _distinct_name(path.parent, [inference.name for inference in sources.inferences])
-        inference = Inference(name=name, folder=path.parent, content=content, sha256=sha256_file(path))
-        sources.inferences.append(inference)
+        sources.inferences.append(_inference(name, path, content))
     elif "findings" in content:
         sources.checks.append(content)
     else:
         message = f"{path}: not recognised by its content. {_EXPECTED}"
         raise ConfigError(message)
+
+
+def _held_out(sources: Sources, results: Path) -> tuple[Inference, ...]:
+    """Return the predictions of held-out cases in the results/ of a fine-tuned bundle."""
+    folders = [results / "validation", *sorted((results / "cross_validation").glob("fold_*"))]
+    files = [folder / "run.json" for folder in folders if results.name == "results" and (folder / "run.json").is_file()]
+    found = [(file, _read_json(sources, file)) for file in files]
+    return tuple(_inference(file.parent.name, file, run) for file, run in found if isinstance(run.get("cases"), list))
+
+
+def _inference(name: str, path: Path, content: Json) -> Inference:
+    return Inference(name=name, folder=path.parent, content=content, sha256=sha256_file(path))
 
 
 def _read_json(sources: Sources, path: Path) -> Json:

@@ -87,3 +87,14 @@ def test_output_name_that_leaves_the_folder_is_not_followed(study, tmp_path):
     (folder / "run.json").write_text(json.dumps(run))
     _, path = find_prediction(read_sources([folder]), "front-01", evaluation=None)
     assert path == folder / "front-01.nii.gz"
+
+
+def test_cases_that_a_run_held_out_are_drawn_from_its_own_predictions(study, tmp_path):
+    results = tmp_path / "bundle" / "results"
+    shutil.copytree(study["predictions"], results / "validation")
+    shutil.copy(next(study["metrics"].glob("metrics.json")), results)
+    sources = read_sources([results / "metrics.json", study["manifest"], study["predictions"]])
+    inference, path = find_prediction(sources, "front-01", evaluation=sources.evaluations[0])
+    assert path == results / "validation" / "front-01.nii.gz"
+    assert [each.folder for each in sources.inferences] == [study["predictions"]]
+    assert inference.folder == results / "validation"
