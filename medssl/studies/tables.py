@@ -58,6 +58,8 @@ def notes(plan: StudyPlan, rows: Sequence[Row], results: Results) -> list[str]:
         f"With {_labels(count)}, {number} of the scored cases left out: Dice is undefined in some run."
         for count, number in left_out.items()
     ]
+    counts = sorted({each["labelled"] for each in results if "dice" in each} - {row.labelled for row in rows})
+    undefined += [f"With {_labels(count)}, no scored case has a Dice in every run." for count in counts]
     paragraphs = [_missing(plan, results), _beside_budget(plan, rows), saved]
     return [INTERVAL, *undefined, *("\n".join(sentences) for sentences in paragraphs if sentences)]
 

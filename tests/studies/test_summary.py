@@ -122,7 +122,9 @@ def test_without_any_case_that_is_defined_there_is_no_row(tmp_path) -> None:
     results = run_study(plan(), manifest(), tmp_path, Recorder().hands)
     for each in results[0]["dice"].values():
         each["mean"] = None
-    assert {each.labelled for each in summarise(plan(), results)} == {2}
+    rows = summarise(plan(), results)
+    assert {each.labelled for each in rows} == {2}
+    assert "With 1 label, no scored case has a Dice in every run." in notes(plan(), rows, results)
     assert contrast(results, "plain", "better", 1) is None
 
 
