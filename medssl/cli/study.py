@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,15 +93,14 @@ def _command(places: dict[str, Path | None]) -> str:
 
 def _keep_earlier(path: Path, results: list[dict[str, Any]]) -> None:
     """Move a study.json aside that has results which the new one would not have."""
+    from medssl.core.files import set_aside
     from medssl.studies.records import is_result, readable_json
 
     content = readable_json(path) if path.is_file() else None
     runs = content.get("runs") if isinstance(content, dict) else None
     lost = {each["sha256"] for each in runs or () if is_result(each)} - {each["sha256"] for each in results}
     if lost:
-        number = next(n for n in itertools.count(1) if not path.with_name(f"study_before{n}.json").exists())
-        aside = path.rename(path.with_name(f"study_before{number}.json"))
-        typer.echo(f"{len(lost)} results of another plan, bundle or data: kept in {aside}", err=True)
+        typer.echo(f"{len(lost)} results of another plan, bundle or data: kept in {set_aside(path)}", err=True)
 
 
 def _refuse_leaks(plan: StudyPlan, manifest: Manifest, root: Path) -> None:

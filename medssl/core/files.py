@@ -6,6 +6,7 @@ import errno
 import fcntl
 import glob
 import hashlib
+import itertools
 import json
 import os
 import secrets
@@ -215,6 +216,12 @@ def sha256_json(content: Any) -> str:
     """Return the SHA-256 of JSON content, independent of key order and white space."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file or folder to `NAME_before1`, or the next number that is free, and return where it is now."""
+    names = (path.with_name(f"{path.stem}_before{number}{path.suffix}") for number in itertools.count(1))
+    return path.rename(next(name for name in names if not name.exists()))
 
 
 def keep_source(out: Path, sources: Iterable[Path], *, option: str = "--out") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from medssl.core.files import sha256_json, sole_writer, write_json
+from medssl.core.files import set_aside, sha256_json, sole_writer, write_json
 from medssl.data.manifest import Manifest
 from medssl.studies.plan import Run, StudyPlan
 
@@ -76,9 +75,8 @@ def begin_record(folder: Path, identity: Mapping[str, Any]) -> None:
     """
     mark = folder / _MARK
     if folder.is_dir() and not (mark.is_file() and is_record_of(readable_json(mark), identity)):
-        number = next(n for n in itertools.count(1) if not folder.with_name(f"{folder.name}_before{n}").exists())
         with sole_writer(folder / "bundle") if (folder / "bundle").is_dir() else nullcontext():
-            aside = folder.rename(folder.with_name(f"{folder.name}_before{number}"))
+            aside = set_aside(folder)
         _logger.warning(
             "%s: the plan, the bundle or the data changed; the earlier run was moved to %s", folder.name, aside.name
         )

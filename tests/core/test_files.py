@@ -22,6 +22,7 @@ from medssl.core.files import (
     disk_full,
     inside_root,
     keep_source,
+    set_aside,
     sha256_file,
     sha256_json,
     sole_writer,
@@ -166,3 +167,13 @@ def test_a_folder_is_held_against_other_processes_and_given_back(tmp_path: Path)
     assert "another process is writing there" in refused.stderr
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_is_set_aside_keeps_its_ending_and_replaces_nothing(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / "study.json").write_text(str(number))
+        assert set_aside(tmp_path / "study.json") == tmp_path / f"study_before{number}.json"
+        (tmp_path / "run").mkdir()
+        assert set_aside(tmp_path / "run") == tmp_path / f"run_before{number}"
+    assert (tmp_path / "study_before1.json").read_text() == "1"
+    assert not (tmp_path / "study.json").exists()
